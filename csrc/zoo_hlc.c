@@ -1,0 +1,75 @@
+/*
+ * zoo_hlc.c - the hybrid logical clock: one word that only goes forward.
+ *
+ * 48 bits, in units of 4 us since the segment was made: it fits a tag word
+ * untruncated and wraps after 35 years. Only invalidations advance it; a fill's
+ * stamp is a plain load. An entry is fresh iff its stamp >= the clock of every
+ * tag that it depends on.
+ *
+ * Invariants
+ *  1. The word never decreases.
+ *  2. A tick returns a value greater than every stamp taken before it began:
+ *     a load before the tick is smaller, a load after it began at the tick.
+ *  3. At a tick the word is >= the physical clock, so a stamp that was dated
+ *     back by physical time stays behind every later invalidation.
+ *
+ * Freshness rests on the order of this word alone, never on physical time: a
+ * suspended machine or another time namespace costs nothing but resolution.
+ *
+ * Crash: a tick without its tags raised is a clock that ran ahead: harmless.
+ * Source: Kulkarni et al., Logical Physical Clocks (2014), with the counter
+ * folded into the low bits.
+ */
+#include <time.h>
+
+#include "zoo_layout.h"
+
+/* A remote clock further ahead than this is not believed: 60 s. */
+#define ZOO_HLC_MAX_LEAD (60ull * 1000 * 1000 * 1000 / ZOO_CLOCK_UNIT_NS)
+
+static uint64_t boot_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now); /* counts suspends: an entry must not outlive its ttl */
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t zoo_hlc_now_ms(const zoo_seg *seg)
+{
+    return boot_ns() / 1000000u + (uint64_t)seg->skew_ms;
+}
+
+static uint64_t physical(const zoo_seg *seg)
+{
+    uint64_t now = boot_ns();
+    /* Another time namespace may be behind the creator's. */
+    return now > seg->boot_ns ? ((now - seg->boot_ns) / ZOO_CLOCK_UNIT_NS) & ZOO_CLOCK_MASK : 0;
+}
+
+/* E6/A pairs with E6/R in zoo_hlc_tick(): nothing that follows a stamp, the read
+ * of the database first of all, happens before it. */
+uint64_t zoo_hlc_read(zoo_seg *seg)
+{
+    return zoo_load_acquire(&seg->hdr->clock);
+}
+
+uint64_t zoo_hlc_tick(zoo_seg *seg)
+{
+    uint64_t now = physical(seg);
+    for (;;) {
+        uint64_t last = zoo_load_relaxed(&seg->hdr->clock); /* the CAS checks it */
+        uint64_t next = now > last ? now : last + 1;
+        if (zoo_cas_seq_cst(&seg->hdr->clock, last, next)) /* E6/R */
+            return next;
+    }
+}
+
+int zoo_hlc_merge(zoo_seg *seg, uint64_t remote)
+{
+    uint64_t own = zoo_hlc_read(seg);
+    uint64_t now = physical(seg);
+    if (remote > (own > now ? own : now) + ZOO_HLC_MAX_LEAD)
+        return 0;
+    zoo_max_release(&seg->hdr->clock, remote);
+    return 1;
+}

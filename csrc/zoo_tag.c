@@ -1,0 +1,160 @@
+/*
+ * zoo_tag.c - tag clocks: when each tag was last invalidated.
+ *
+ * A set-associative table: a set is one cache line, a floor and seven words of
+ * {fingerprint, clock}. Only tags that were invalidated take a place. A tag's
+ * clock is the maximum of the floor and of all words with its fingerprint.
+ *
+ * Readers load the seven words, then the floor, then compare.
+ * Writers raise their word, or fold the oldest word into the floor and take its
+ *   place. Two writers may put one tag into two words: readers take the maximum.
+ * Reclaim: none. A tag that is pushed out is made coarser, never forgotten.
+ * Crash: a floor raised without the replacement that it was raised for, or a
+ *   tag of several raised alone: a few needless misses.
+ *
+ * Invariants
+ *  1. A tag's clock, as any reader computes it, never decreases.
+ *  2. Floor before word: a clock that leaves its word is already in the floor.
+ *  3. Event after words: whoever sees the event counter of an invalidation
+ *     sees all its words.
+ *
+ * Edges
+ *  E3  a raised word, before invalidate returns    -> a reader's word load
+ *  E4  the floor, before the word that it replaces -> words, before the floor
+ *  E5  words and root, before the event counter    -> (readers of the counter)
+ *  E6  the tick, before the words                  -> a fill's stamp (zoo_hlc.c)
+ */
+#include "zoo_fault.h"
+#include "zoo_hash.h"
+#include "zoo_layout.h"
+
+uint64_t zoo_tag_hash(const zoo_seg *seg, const char *tag, size_t len)
+{
+    return zoo_hash(tag, len, seg->tag_seed);
+}
+
+/* The implicit tag that zoo_delete() bumps, so that a late fill cannot bring the key back. */
+uint64_t zoo_tag_of_key(uint64_t key_hash)
+{
+    return zoo_mix(key_hash ^ ZOO_LANE_3);
+}
+
+static zoo_word *set_of(const zoo_seg *seg, uint64_t tag)
+{
+    return seg->tags + (tag & seg->tag_mask) * ZOO_WAYS;
+}
+
+uint64_t zoo_tag_clock(zoo_seg *seg, uint64_t tag)
+{
+    const zoo_word *set = set_of(seg, tag);
+    uint64_t newest = 0;
+    for (unsigned i = 1; i < ZOO_WAYS; i++) {
+        uint64_t word = zoo_load_acquire(set + i); /* E3/A, and E4/A: before the floor */
+        uint64_t clock = word & ZOO_CLOCK_MASK;
+        if (word >> ZOO_CLOCK_BITS == tag >> ZOO_CLOCK_BITS && clock > newest)
+            newest = clock;
+    }
+    uint64_t floor = zoo_load_acquire(set) & ZOO_CLOCK_MASK; /* E4/A */
+    return floor > newest ? floor : newest;
+}
+
+void zoo_tag_raise(zoo_seg *seg, uint64_t tag, uint64_t clock)
+{
+    zoo_word *set = set_of(seg, tag);
+    uint64_t desired = (tag & ~ZOO_CLOCK_MASK) | clock;
+    for (;;) {
+        unsigned own = 0, empty = 0, oldest = 1;
+        uint64_t words[ZOO_WAYS];
+        for (unsigned i = 1; i < ZOO_WAYS; i++) {
+            words[i] = zoo_load_acquire(set + i);
+            if (words[i] == 0)
+                empty = i;
+            else if (words[i] >> ZOO_CLOCK_BITS == tag >> ZOO_CLOCK_BITS)
+                own = i;
+            if ((words[i] & ZOO_CLOCK_MASK) < (words[oldest] & ZOO_CLOCK_MASK))
+                oldest = i;
+        }
+        unsigned at = own ? own : empty ? empty : oldest;
+        uint64_t folded = words[at] & ZOO_CLOCK_MASK;
+        if (own && folded >= clock)
+            return;
+        if (!own && !empty) {
+            if (clock <= folded) { /* older than all: only the floor */
+                zoo_max_release(set, clock);
+                return;
+            }
+            zoo_max_release(set, folded); /* E4/R: before the word changes */
+            ZOO_FAULT("tag:floor-raised");
+        }
+        if (zoo_cas_release(set + at, words[at], desired)) /* E3/R */
+            return;
+    }
+}
+
+void zoo_tag_raise_root(zoo_seg *seg, uint64_t clock)
+{
+    zoo_max_release(&seg->hdr->root, clock); /* E3/R */
+}
+
+/*
+ * The end of every invalidation. The fence orders the raised words before
+ * whatever the caller does next, against a reader that loads them later:
+ *
+ *     invalidate: raise T; fence; return      get: (starts later) load T
+ *
+ * A counter, not a maximum of clocks: of two concurrent invalidations the
+ * smaller clock may finish last, and a maximum would not show it.
+ */
+void zoo_tag_announce_event(zoo_seg *seg)
+{
+    zoo_add_seq_cst(&seg->hdr->events, 1); /* E5/R */
+    zoo_fence_seq_cst();
+}
+
+/*
+ * Nothing was invalidated since the stamp if the clock itself has not passed
+ * it: one load for most hits on a quiet host. Sound because a tick precedes its
+ * words: an invalidation that returned before this get began has ticked.
+ */
+bool zoo_tag_fresh(zoo_seg *seg, uint64_t stamp, uint64_t key_hash, const uint64_t *deps,
+                   size_t n_deps)
+{
+    if (zoo_hlc_read(seg) <= stamp)
+        return true;
+    if (zoo_load_acquire(&seg->hdr->root) > stamp) /* E3/A */
+        return false;
+    if (zoo_tag_clock(seg, zoo_tag_of_key(key_hash)) > stamp)
+        return false;
+    for (size_t i = 0; i < n_deps; i++) {
+        if (zoo_tag_clock(seg, deps[i]) > stamp)
+            return false;
+    }
+    return true;
+}
+
+/*
+ * Hashes NUL-separated tags into `out`, which has room for *n; with `prefixes`
+ * all their prefixes too ("a:b" gives "a" and "a:b"). *n becomes the number of
+ * hashes, duplicates included.
+ */
+int zoo_tag_parse(const zoo_seg *seg, const char *tags, size_t len, bool prefixes, uint64_t *out,
+                  size_t *n)
+{
+    size_t cap = *n, start = 0;
+    *n = 0;
+    for (size_t i = 0; len > 0 && i <= len; i++) {
+        bool ends_tag = i == len || tags[i] == '\0';
+        if (!ends_tag && tags[i] != ':')
+            continue;
+        if (i == start || tags[i - 1] == ':')
+            return ZOO_E_TAG;
+        if (ends_tag || prefixes) {
+            if (*n == cap)
+                return ZOO_TOO_LARGE;
+            out[(*n)++] = zoo_tag_hash(seg, tags + start, i - start);
+        }
+        if (ends_tag)
+            start = i + 1;
+    }
+    return ZOO_OK;
+}

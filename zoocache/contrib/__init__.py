@@ -1,0 +1,1 @@
+"""Adapters to frameworks. Each needs its extra: pip install "zoocache[django]"."""

@@ -1,0 +1,62 @@
+"""Every error that zoocache raises.
+
+ZooCacheError
+├── ConfigError (ValueError)              a setting cannot be used
+├── InvalidKeyError (ValueError)          a key is empty or too long
+├── TagError (ValueError)                 a tag is not parts joined by ":"
+├── UnstorableError (TypeError)           a value cannot be stored faithfully
+└── SegmentError (OSError)                the shared segment cannot be used
+    ├── SegmentMissingError (FileNotFoundError)    there is none of that name
+    ├── SegmentPermissionError (PermissionError)   it belongs to, or is writable by, others
+    ├── SegmentFormatError                another layout version, truncated or garbled
+    ├── SegmentSpaceError                 /dev/shm has no room for it
+    └── SegmentBusyError                  somebody holds its initialisation lock for too long
+
+Each message ends with what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class ZooCacheError(Exception):
+    """The root of every zoocache error."""
+
+
+class ConfigError(ZooCacheError, ValueError):
+    """A setting has a value that cannot be used."""
+
+
+class InvalidKeyError(ZooCacheError, ValueError):
+    """A key is empty or longer than the segment can hold."""
+
+
+class TagError(ZooCacheError, ValueError):
+    """A tag is empty, has an empty part, or holds a NUL character."""
+
+
+class UnstorableError(ZooCacheError, TypeError):
+    """A value cannot be stored so that it comes back equal in value and type."""
+
+
+class SegmentError(ZooCacheError, OSError):
+    """The shared-memory segment cannot be created or attached."""
+
+
+class SegmentMissingError(SegmentError, FileNotFoundError):
+    """There is no segment of that name, and it was not to be created."""
+
+
+class SegmentPermissionError(SegmentError, PermissionError):
+    """The segment belongs to another user, or others may write to it."""
+
+
+class SegmentFormatError(SegmentError):
+    """The segment has another layout version, is truncated, or is garbled."""
+
+
+class SegmentSpaceError(SegmentError):
+    """The shared-memory file system has no room for the segment."""
+
+
+class SegmentBusyError(SegmentError):
+    """Another process holds the segment's initialisation lock for too long."""

@@ -1,0 +1,143 @@
+"""The shared-memory segment: created or attached by name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from zoocache.exceptions import (
+    ConfigError,
+    SegmentBusyError,
+    SegmentError,
+    SegmentFormatError,
+    SegmentMissingError,
+    SegmentPermissionError,
+    SegmentSpaceError,
+)
+from zoocache.shm._core import ffi, lib
+
+MIN_SIZE: int = lib.ZOO_MIN_SIZE
+"""The smallest segment, in bytes."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `Segment.check` found in a segment at rest, in numbers of words and records.
+
+    Dead and tentative words are harmless leftovers; the last three must be 0.
+    """
+
+    entries: int
+    words_dead: int
+    words_tentative: int
+    words_misplaced: int
+    keys_doubled: int
+    clocks_ahead: int
+
+    @property
+    def sound(self) -> bool:
+        return not (self.words_misplaced or self.keys_doubled or self.clocks_ahead)
+
+
+class Segment:
+    """One process's handle on the shared-memory segment `name` of the effective user.
+
+    `size` in bytes counts only where the segment does not exist yet; `size=0`
+    attaches and never creates. `wait` bounds, in seconds, the wait for another
+    process that is initialising it. The handle survives fork: parent and child
+    share the mapping.
+
+    Raises SegmentError or one of its subclasses; ConfigError for a size that is
+    too small or a name with a slash.
+    """
+
+    def __init__(self, name: str, size: int = 0, *, wait: float = 5.0) -> None:
+        self.name = name
+        out = ffi.new("zoo_seg **")
+        encoded = os.fsencode(name)
+        ffi.errno = 0
+        status = lib.zoo_open(encoded, size, max(0, int(wait * 1000)), out)
+        if status != lib.ZOO_OK:
+            raise _open_error(status, name, size, ffi.errno)
+        # The mapping goes when the last reference does, so that no thread can
+        # be inside it: there is no explicit close.
+        self.handle = ffi.gc(out[0], lib.zoo_close)
+        self.size: int = lib.zoo_size(self.handle)
+        self.max_record: int = lib.zoo_max_record(self.handle)
+
+    def __repr__(self) -> str:
+        return f"<Segment {self.name!r} of {self.size} bytes>"
+
+    def check(self) -> Report:
+        """Verifies every invariant of a segment that nobody is writing to."""
+        report = ffi.new("zoo_report *")
+        lib.zoo_check(self.handle, report)
+        return Report(*(int(getattr(report, f)) for f in Report.__dataclass_fields__))
+
+    def shift_time(self, seconds: float) -> None:
+        """Shifts what this handle takes for the time: tests of expiry need not sleep."""
+        lib.zoo_skew(self.handle, int(seconds * 1000))
+
+
+def unlink(name: str) -> bool:
+    """Removes the segment's name; False if there was none.
+
+    Processes that have it mapped keep using it, apart from everybody who opens
+    the name afterwards: stop them first.
+    """
+    status = lib.zoo_unlink(os.fsencode(name))
+    if status == lib.ZOO_E_SYSTEM:
+        raise SegmentError(ffi.errno, os.strerror(ffi.errno), path_of(name))
+    return bool(status == lib.ZOO_OK)
+
+
+def path_of(name: str) -> str:
+    """The file that holds the segment `name` of the effective user."""
+    return f"/dev/shm/zoocache-{os.geteuid()}-{name}"
+
+
+def _open_error(status: int, name: str, size: int, errno: int) -> Exception:
+    path = path_of(name)
+    remake = f"Stop the processes that use it and remove {path}; the next start makes it anew."
+    errors: dict[int, Exception] = {
+        lib.ZOO_E_ARGUMENT: ConfigError(f"{name!r} cannot name a segment: use letters, digits, . _ -"),
+        lib.ZOO_E_SIZE: ConfigError(
+            f"a segment of {size} bytes is too small: the least is {MIN_SIZE} bytes."
+        ),
+        lib.ZOO_E_NO_SEGMENT: SegmentMissingError(
+            f"there is no segment {path}: open it with a size to create it."
+        ),
+        lib.ZOO_E_OWNER: SegmentPermissionError(
+            f"{path} belongs to another user. Run as that user, or choose another name."
+        ),
+        lib.ZOO_E_MODE: SegmentPermissionError(
+            f"{path} is open to other users, so its contents cannot be trusted. "
+            f"Make it private (chmod 600) if that was a mistake, or remove it."
+        ),
+        lib.ZOO_E_FORMAT: SegmentFormatError(
+            f"{path} is not a segment of this zoocache version (another layout, or not a "
+            f"segment at all). {remake}"
+        ),
+        lib.ZOO_E_GARBLED: SegmentFormatError(f"the header of {path} is garbled. {remake}"),
+        lib.ZOO_E_TRUNCATED: SegmentFormatError(
+            f"{path} is shorter than its header says. {remake}"
+        ),
+        lib.ZOO_E_SPACE: SegmentSpaceError(
+            f"no room for {size} bytes in /dev/shm ({_free_bytes()} free). Choose a smaller size, "
+            f"or enlarge it (docker run --shm-size=..., mount -o remount,size=... /dev/shm)."
+        ),
+        lib.ZOO_E_BUSY: SegmentBusyError(
+            f"another process has been initialising {path} for too long. If it is stopped or "
+            f"hangs, end it: its lock goes with it."
+        ),
+        lib.ZOO_E_MEMORY: SegmentError("out of memory while attaching " + path),
+    }
+    return errors.get(status) or SegmentError(errno, os.strerror(errno), path)
+
+
+def _free_bytes() -> int:
+    try:
+        free = os.statvfs("/dev/shm")
+    except OSError:
+        return 0
+    return free.f_bavail * free.f_frsize

@@ -1,0 +1,210 @@
+"""The one cache of this process, and what frameworks add to it.
+
+Nothing is opened at import. The first read opens the segment that the settings
+name, creating it if need be. An invalidation attaches and never creates: where
+there is no segment there is nothing to invalidate. Because other processes may
+be serving from a segment that this one was told not to use, `enabled=False`
+stops reads and fills, not invalidations.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from zoocache import config
+from zoocache.exceptions import SegmentMissingError, TagError, ZooCacheError
+from zoocache.shm import Cache, Segment, path_of
+
+logger = logging.getLogger("zoocache")
+
+# How long a process whose segment cannot be opened goes without asking again.
+RETRY_SECONDS = 5.0
+
+
+class Guard(NamedTuple):
+    """What a framework knows about the data that this thread can read right now."""
+
+    stamp: int | None
+    """The stamp of the oldest open snapshot, or None where there is none."""
+    clean: bool
+    """False while the thread may read its own uncommitted writes."""
+
+
+class _State(NamedTuple):
+    generation: int
+    cache: Cache | None
+    settings: config.Settings
+    retry_at: float
+
+
+class Framework(Protocol):
+    """What a framework adds to invalidations and to fills."""
+
+    def expand(self, tag: str) -> Iterable[str]:
+        """Its own tags that a user's tag means when it is invalidated."""
+
+    def depend(self, tag: str) -> Iterable[str]:
+        """Its own tags that a user's tag means as a dependency."""
+
+    def observe(self, tags: Iterable[str] | None) -> None:
+        """Is told what the user invalidated; None: everything."""
+
+    def guard(self) -> Guard:
+        """What this thread's open transactions allow."""
+
+
+_lock = threading.Lock()
+_state: _State | None = None
+_logged: set[str] = set()
+_frameworks: list[Framework] = []
+
+
+def cache() -> Cache | None:
+    """The cache to read from and fill; None if it is disabled or cannot be opened.
+
+    A segment that cannot be opened is logged once and asked for again after a
+    few seconds: a web request goes on without it.
+    """
+    state = _state
+    if state is None or state.generation != config.generation():
+        state = _refresh()
+    elif state.cache is None and state.settings.enabled and time.monotonic() >= state.retry_at:
+        state = _refresh()
+    return state.cache
+
+
+def settings() -> config.Settings:
+    """The settings in force for `cache()`."""
+    state = _state
+    if state is None or state.generation != config.generation():
+        state = _refresh()
+    return state.settings
+
+
+def _refresh() -> _State:
+    global _state
+    with _lock:
+        generation = config.generation()
+        opened: Cache | None = None
+        resolved = config.Settings(enabled=False)
+        try:
+            resolved = config.resolve()
+            if resolved.enabled:
+                opened = Cache(Segment(resolved.name, resolved.size))
+                _note_other_size(opened.segment, resolved.size)
+        except ZooCacheError as error:
+            log_once(f"the cache is off, everything is computed anew: {error}")
+        _state = _State(generation, opened, resolved, time.monotonic() + RETRY_SECONDS)
+        return _state
+
+
+def _note_other_size(segment: Segment, size: int) -> None:
+    if abs(segment.size - size) >= 65536:
+        logger.warning(
+            "the segment %s has %d bytes, not the configured %d: it was made with another "
+            "setting. It keeps its size until it is removed while nobody uses it.",
+            path_of(segment.name), segment.size, size,
+        )  # fmt: skip
+
+
+def writer() -> Cache | None:
+    """The cache to invalidate in; None if there is no segment. Raises SegmentError."""
+    reading = cache()
+    if reading is not None:
+        return reading
+    try:
+        return Cache(Segment(config.resolve().name))
+    except SegmentMissingError:
+        return None
+
+
+def log_once(message: str) -> None:
+    """Logs an error the first time that this process sees it."""
+    if message not in _logged:
+        _logged.add(message)
+        logger.error(message)
+
+
+def invalidate(*tags: str) -> None:
+    """Drops, in every process of the host, all that depends on one of the tags or on a tag below.
+
+    When it returns, no read that starts later returns a value whose computation
+    began before the call. Raises TagError for a tag that is empty or has an
+    empty part; SegmentError if the segment exists and cannot be reached.
+    """
+    for tag in tags:
+        if not isinstance(tag, str) or not tag or "" in tag.split(":"):
+            raise TagError(
+                f"{tag!r} is not a tag: it takes one or more non-empty parts joined by ':', "
+                f"like 'Product:42'"
+            )
+    meant = dict.fromkeys(tags)
+    for framework in _frameworks:
+        for tag in tags:
+            meant.update(dict.fromkeys(framework.expand(tag)))
+    bump(meant)
+    for framework in _frameworks:
+        framework.observe(meant)
+
+
+def bump(tags: Iterable[str]) -> None:
+    """Invalidates tags as they are, without what frameworks make of them."""
+    target = writer()
+    if target is not None:
+        target.invalidate(*tags)
+
+
+def clear() -> None:
+    """Drops every entry of the segment."""
+    target = writer()
+    if target is not None:
+        target.clear()
+    for framework in _frameworks:
+        framework.observe(None)
+
+
+def stats() -> dict[str, int]:
+    """Counters of the whole host since its segment was made; empty where there is no segment."""
+    target = writer()
+    return {} if target is None else target.stats()
+
+
+def guard() -> Guard:
+    """The strictest of what the registered frameworks say."""
+    answers = [framework.guard() for framework in _frameworks]
+    stamps = [answer.stamp for answer in answers if answer.stamp is not None]
+    return Guard(min(stamps, default=None), all(answer.clean for answer in answers))
+
+
+def meaning(tags: Iterable[str]) -> set[str]:
+    """The tags themselves, and what frameworks take them for as dependencies."""
+    meant = set(tags)
+    for framework in _frameworks:
+        for tag in tuple(meant):
+            meant.update(framework.depend(tag))
+    return meant
+
+
+def register_framework(framework: Framework) -> None:
+    """Lets a framework take part from now on."""
+    _frameworks.append(framework)
+
+
+def configure(
+    *,
+    name: str | None = None,
+    size: int | str | None = None,
+    ttl: float | config.Unset | None = config.UNSET,
+    enabled: bool | None = None,
+) -> None:
+    """Sets what is given, over a framework's settings and the environment.
+
+    `name` of the segment; `size` in bytes or as "64MiB", for a segment that
+    does not exist yet; `ttl` in seconds for entries that set none (None: no
+    expiry); `enabled=False` makes everything a pass-through. Raises ConfigError.
+    """
+    config.set_overrides(name=name, size=size, ttl=ttl, enabled=enabled)
