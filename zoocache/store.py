@@ -40,6 +40,9 @@ class _State(NamedTuple):
     settings: config.Settings
     retry_at: float
 
+    def may_retry(self) -> bool:
+        return self.cache is None and self.settings.enabled and time.monotonic() >= self.retry_at
+
 
 class Framework(Protocol):
     """What a framework adds to invalidations and to fills."""
@@ -70,9 +73,7 @@ def cache() -> Cache | None:
     few seconds: a web request goes on without it.
     """
     state = _state
-    if state is None or state.generation != config.generation():
-        state = _refresh()
-    elif state.cache is None and state.settings.enabled and time.monotonic() >= state.retry_at:
+    if state is None or state.generation != config.generation() or state.may_retry():
         state = _refresh()
     return state.cache
 
@@ -158,11 +159,16 @@ def bump(tags: Iterable[str]) -> None:
         target.invalidate(*tags)
 
 
-def clear() -> None:
-    """Drops every entry of the segment."""
+def bump_everything() -> None:
+    """Invalidates every entry of the segment."""
     target = writer()
     if target is not None:
         target.clear()
+
+
+def clear() -> None:
+    """Drops every entry of the segment, in every process."""
+    bump_everything()
     for framework in _frameworks:
         framework.observe(None)
 

@@ -76,7 +76,7 @@ class Cache:
 
     def _get_slowly(self, key: bytes | str, outcome: int) -> bytes | None:
         assert isinstance(key, bytes)
-        if outcome == _FOREIGN or outcome == _MORE:
+        if outcome in (_FOREIGN, _MORE):
             found = self.get_with_deps(key)
             return found and found.value
         if outcome == _E_KEY:

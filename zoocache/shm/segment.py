@@ -100,7 +100,9 @@ def _open_error(status: int, name: str, size: int, errno: int) -> Exception:
     path = path_of(name)
     remake = f"Stop the processes that use it and remove {path}; the next start makes it anew."
     errors: dict[int, Exception] = {
-        lib.ZOO_E_ARGUMENT: ConfigError(f"{name!r} cannot name a segment: use letters, digits, . _ -"),
+        lib.ZOO_E_ARGUMENT: ConfigError(
+            f"{name!r} cannot name a segment: use letters, digits, . _ -"
+        ),
         lib.ZOO_E_SIZE: ConfigError(
             f"a segment of {size} bytes is too small: the least is {MIN_SIZE} bytes."
         ),

@@ -1,0 +1,170 @@
+"""What a SELECT reads: recorded while Django compiles it, not guessed from its tree.
+
+Everything that gets into the SQL passes through `SQLCompiler.compile` and
+`SQLCompiler.get_from_clause`, also for subqueries, combined queries and joins
+that appear only while compiling (ordering, select_related). A second
+compilation with compilers that take notes therefore sees every table and every
+expression. An expression of a class that is not known to be deterministic makes
+the query uncacheable.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from django.apps import apps
+from django.db.models import expressions
+from django.db.models.sql import query as sql_query
+from django.db.models.sql import subqueries
+from django.db.models.sql.datastructures import BaseTable, Join
+
+# Modules whose classes give the same result for the same rows, parameters and
+# time zone, and the exceptions in them. A subclass of the user's lives elsewhere.
+_KNOWN_MODULES = frozenset(
+    [
+        "django.db.models.aggregates",
+        "django.db.models.expressions",
+        "django.db.models.fields.json",
+        "django.db.models.fields.related_lookups",
+        "django.db.models.functions.comparison",
+        "django.db.models.functions.datetime",
+        "django.db.models.functions.math",
+        "django.db.models.functions.text",
+        "django.db.models.functions.window",
+        "django.db.models.lookups",
+        "django.db.models.sql.where",
+    ]
+)
+_UNKNOWN_NAMES = frozenset(
+    [
+        "Func",  # any function of the database, by name
+        "RawSQL",
+        "Now",
+        "Random",
+        "DatabaseDefault",
+        "ExtraWhere",
+        "ColPairs",
+    ]
+)
+_KNOWN_CLASSES = frozenset([BaseTable, Join, sql_query.Query, subqueries.AggregateQuery])
+# Django adds these columns itself when it prefetches over a many-to-many relation.
+_PREFETCH = "_prefetch_related_val_"
+
+
+@cache
+def _is_known(kind: Hashable) -> bool:
+    assert isinstance(kind, type)
+    if kind in _KNOWN_CLASSES:
+        return True
+    return (kind.__module__ in _KNOWN_MODULES and kind.__name__ not in _UNKNOWN_NAMES) or (
+        kind.__name__ == "FilteredRelation" and kind.__module__.startswith("django.db.models.")
+    )
+
+
+class Footprint:
+    """Tables, with how often each occurs, and whether all of the statement is understood."""
+
+    def __init__(self) -> None:
+        self.tables: Counter[str] = Counter()
+        self.cacheable = True
+        self.has_window = False
+
+    def note(self, node: Any, query: Any) -> None:
+        kind = type(node)
+        if kind is expressions.RawSQL:
+            own = {
+                sql for name, (sql, _) in query.extra_select.items() if name.startswith(_PREFETCH)
+            }
+            self.cacheable = self.cacheable and node.sql in own
+        elif not _is_known(kind):
+            self.cacheable = False
+        elif kind is expressions.Window:
+            self.has_window = True
+
+    def note_from(self, query: Any) -> None:
+        for alias, source in query.alias_map.items():
+            if not query.alias_refcount[alias]:
+                continue
+            if type(source) in (BaseTable, Join):
+                self.tables[source.table_name] += 1
+            else:
+                self.cacheable = False
+        if query.extra_tables:
+            self.cacheable = False
+
+    def reads_unmanaged(self) -> bool:
+        """Is one of the tables perhaps a view, whose own tables nobody can see?"""
+        return not _unmanaged_tables(apps.get_models(include_auto_created=True)).isdisjoint(
+            self.tables
+        )
+
+
+_unmanaged: tuple[object, frozenset[str]] = (None, frozenset())
+
+
+def _unmanaged_tables(models: Any) -> frozenset[str]:
+    global _unmanaged
+    if _unmanaged[0] is not models:  # the registry returns the same list until it changes
+        found = frozenset(m._meta.db_table for m in models if not m._meta.managed)
+        _unmanaged = (models, found)
+    return _unmanaged[1]
+
+
+class _Recording:
+    """Mixed into a backend's compiler class."""
+
+    footprint: Footprint
+    query: Any
+
+    def compile(self, node: Any) -> Any:
+        self.footprint.note(node, self.query)
+        return super().compile(node)  # type: ignore[misc]
+
+    def get_from_clause(self) -> Any:
+        self.footprint.note_from(self.query)
+        return super().get_from_clause()  # type: ignore[misc]
+
+
+@cache
+def _recording_class(compiler_class: type) -> Any:
+    return type("Recording" + compiler_class.__name__, (_Recording, compiler_class), {})
+
+
+@contextmanager
+def _recording(connection: Any) -> Iterator[Footprint]:
+    # A connection belongs to one thread, so nobody else meets the shadowed method.
+    footprint = Footprint()
+    plain = connection.ops.compiler
+
+    def recording(name: str) -> Any:
+        def make(*args: Any, **kwargs: Any) -> Any:
+            compiler = _recording_class(plain(name))(*args, **kwargs)
+            compiler.footprint = footprint
+            return compiler
+
+        return make
+
+    connection.ops.compiler = recording
+    try:
+        yield footprint
+    finally:
+        del connection.ops.compiler
+
+
+def footprint_of(compiler: Any, sql: str, params: Any) -> Footprint:
+    """The footprint of the statement that a compiler gave, by compiling it again."""
+    with _recording(compiler.connection) as footprint:
+        again = compiler.query.clone().get_compiler(
+            connection=compiler.connection, elide_empty=compiler.elide_empty
+        )
+        again.using = compiler.using
+        sql_again, params_again = again.as_sql()
+    if sql_again != sql or tuple(params_again) != tuple(params):
+        footprint.cacheable = False
+    if footprint.cacheable and footprint.reads_unmanaged():
+        footprint.cacheable = False
+    return footprint

@@ -1,0 +1,160 @@
+"""Everything in Django that zoocache hooks or patches, and why.
+
+- `SQLCompiler.execute_sql`: serves marked SELECTs, and sees deletes.
+- `SQLInsertCompiler.execute_sql`, `SQLUpdateCompiler.execute_sql` and, from
+  Django 6, `SQLUpdateCompiler.execute_returning_sql`: they know which rows and
+  columns an ORM write touches. Signals do not, and bulk operations send none.
+- An execute wrapper on each connection: it sees every statement, the raw ones too.
+- `_commit`, `_rollback` and `_set_autocommit` of each connection: there is no
+  public hook right at COMMIT. `on_commit` comes later, and another hook that
+  raises prevents it.
+
+Compilers of other backends that override these methods without super() are
+still seen by the wrapper, table by table.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.db import connections
+from django.db.backends.signals import connection_created
+from django.db.models.sql.compiler import SQLCompiler, SQLInsertCompiler, SQLUpdateCompiler
+from django.db.models.sql.constants import MULTI
+
+from zoocache import config, store
+from zoocache.contrib.django import tags, writing
+from zoocache.contrib.django.connection import open_states, state_of
+from zoocache.contrib.django.reading import mark_of, read
+
+_PATCHED = "_zoocache_patched"
+
+
+def install() -> None:
+    """Patches the compilers, once, and hooks every connection, now and later."""
+    if getattr(SQLCompiler, _PATCHED, False):
+        return
+    setattr(SQLCompiler, _PATCHED, True)
+    SQLCompiler.execute_sql = _seeing_select(SQLCompiler.execute_sql)  # type: ignore[method-assign]
+    for compiler, name in (
+        (SQLInsertCompiler, "execute_sql"),
+        (SQLUpdateCompiler, "execute_sql"),
+        (SQLUpdateCompiler, "execute_returning_sql"),
+    ):
+        if name in compiler.__dict__:
+            setattr(compiler, name, _seeing_write(compiler.__dict__[name]))
+    connection_created.connect(_connected, dispatch_uid="zoocache.connected")
+    for connection in connections.all(initialized_only=True):
+        hook_connection(connection)
+    config.register_source(
+        lambda: getattr(settings, "ZOOCACHE", None) or {},
+        label="ZOOCACHE['{key}'] in Django settings",
+    )
+    setting_changed.connect(_settings_changed, dispatch_uid="zoocache.settings")
+    store.register_framework(DjangoFramework())
+
+
+def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def execute_sql(
+        self: Any,
+        result_type: str = MULTI,
+        chunked_fetch: bool = False,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        def execute() -> Any:
+            with state_of(self.connection).statement(chunked=chunked_fetch):
+                return original(self, result_type, chunked_fetch, *args, **kwargs)
+
+        if isinstance(self, writing.WRITE_COMPILERS):
+            # Inside an update the frame is open already: this is its super() call.
+            return _write(self, execute)
+        mark = mark_of(self.query)
+        return execute() if mark is None else read(self, execute, mark, result_type, chunked_fetch)
+
+    return execute_sql
+
+
+def _seeing_write(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return _write(self, lambda: original(self, *args, **kwargs))
+
+    return execute_sql
+
+
+def _write(compiler: Any, run: Callable[[], Any]) -> Any:
+    if compiler.__dict__.get("_zoocache_writing"):
+        return run()
+    compiler._zoocache_writing = True
+    try:
+        return state_of(compiler.connection).write(
+            writing.tags_of(compiler),
+            writing.tables_of(compiler),
+            run,
+            lambda result: writing.tags_of_result(compiler, result),
+        )
+    finally:
+        del compiler._zoocache_writing
+
+
+def hook_connection(connection: Any) -> None:
+    """Hooks one DatabaseWrapper, once; reconnecting keeps what hangs on it."""
+    state = state_of(connection)
+    if getattr(connection, "_zoocache_hooked", False):
+        return
+    connection._zoocache_hooked = True
+    connection.execute_wrappers.insert(0, state.wrapper)  # outermost
+    commit, rollback = connection._commit, connection._rollback
+    set_autocommit = connection._set_autocommit
+
+    def _set_autocommit(autocommit: bool) -> Any:
+        # Switching autocommit on commits open work on some backends.
+        if not autocommit:
+            return set_autocommit(autocommit)
+        return state.commit(lambda: set_autocommit(autocommit))
+
+    connection._commit = lambda: state.commit(commit)
+    connection._rollback = lambda: state.rollback(rollback)
+    connection._set_autocommit = _set_autocommit
+
+
+def _connected(connection: Any, **kwargs: Any) -> None:
+    hook_connection(connection)
+    # What Django itself set up on the way here is part of the connection's identity.
+    state_of(connection).foreign_session = False
+
+
+def _settings_changed(*, setting: str, **kwargs: Any) -> None:
+    if setting == "ZOOCACHE":
+        config.changed()
+
+
+class DjangoFramework:
+    """What Django adds to `invalidate` and to `@cacheable`."""
+
+    def expand(self, tag: str) -> Iterable[str]:
+        return tags.expand(tag)
+
+    def depend(self, tag: str) -> Iterable[str]:
+        return tags.depend(tag)
+
+    def observe(self, invalidated: Iterable[str] | None) -> None:
+        """Repeats it after COMMIT: another process may store the old row again before that."""
+        for state in open_states():
+            if state.in_transaction():
+                state.repeat_after_commit(invalidated)
+
+    def guard(self) -> store.Guard:
+        stamps, clean = [], True
+        for state in open_states():
+            state.settle()
+            clean = clean and not (state.dirty or state.pinned or state.foreign_session)
+            if state.stamp is not None:
+                stamps.append(state.stamp)
+        return store.Guard(min(stamps, default=None), clean)

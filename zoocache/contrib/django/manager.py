@@ -1,0 +1,91 @@
+"""ZooCacheManager, and the `cached` manager that it brings along."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models
+from django.db.models.signals import class_prepared
+
+from zoocache.contrib.django.queryset import ZooQuerySet
+from zoocache.exceptions import ConfigError
+
+M = TypeVar("M", bound=models.Model)
+
+
+class ZooCacheManager(models.Manager.from_queryset(ZooQuerySet)):  # type: ignore[misc]
+    """`objects = ZooCacheManager()` gives a model `Model.cached` beside a plain `Model.objects`.
+
+    `ttl` in seconds is the time to live of what `Model.cached` stores (None: the
+    setting's). A model that declares only `cached = ZooCacheManager()` keeps the
+    `objects` that Django gives it.
+    """
+
+    _caching = False
+
+    def __init__(self, ttl: float | None = None) -> None:
+        if ttl is not None and not ttl > 0:
+            raise ConfigError(f"ttl is a positive number of seconds or None, not {ttl!r}")
+        super().__init__()
+        self.ttl = ttl
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = cls.__dict__.get("_queryset_class")
+        if own is not None and not issubclass(own, ZooQuerySet):
+            # ZooCacheManager.from_queryset(MyQuerySet) keeps both.
+            cls._queryset_class = type(f"Zoo{own.__name__}", (ZooQuerySet, own), {})
+
+    def get_queryset(self) -> Any:
+        queryset = super().get_queryset()
+        return queryset.zoocache(ttl=self.ttl) if self._caching else queryset
+
+    def contribute_to_class(self, cls: type[models.Model], name: str) -> None:
+        if name == "cached" and not self._caching:
+            self.__class__ = _caching_class(type(self))
+        super().contribute_to_class(cls, name)
+        if name != "cached" and not self._caching and not _declares(cls, "cached"):
+            cached = copy.copy(self)
+            cached.__class__ = _caching_class(type(self))
+            cached._set_creation_counter()
+            cls.add_to_class("cached", cached)
+
+
+def _caching_class(manager_class: type[Any]) -> type[Any]:
+    """The manager's class with caching on, as a class so that related managers inherit it."""
+    known = manager_class.__dict__.get("_caching_class")
+    if known is None:
+        namespace = {"_caching": True, "__module__": manager_class.__module__}
+        known = type("Cached" + manager_class.__name__, (manager_class,), namespace)
+        manager_class._caching_class = known
+    return known
+
+
+def _declares(cls: type[models.Model], name: str) -> bool:
+    """Does the class body itself say what `name` is?"""
+    if name in cls.__dict__:
+        return True
+    try:
+        cls._meta.get_field(name)
+    except FieldDoesNotExist:
+        return False
+    return True
+
+
+def _keep_objects_plain(sender: type[models.Model], **kwargs: Any) -> None:
+    """Where the only manager is a caching one, adds Django's `objects` in front of it."""
+    managers = sender._meta.managers
+    caching = [manager for manager in managers if getattr(manager, "_caching", False)]
+    if not caching or len(caching) != len(managers) or sender._meta.default_manager_name:
+        return
+    if any(field.name == "objects" for field in sender._meta.get_fields(include_hidden=True)):
+        return
+    plain: models.Manager[models.Model] = models.Manager()
+    plain.creation_counter = min(manager.creation_counter for manager in caching) - 0.5  # type: ignore[assignment]
+    plain.auto_created = True
+    sender.add_to_class("objects", plain)
+
+
+class_prepared.connect(_keep_objects_plain, dispatch_uid="zoocache.keep_objects_plain")

@@ -1,0 +1,69 @@
+"""The queryset of ZooCacheManager: Django's own, with a mark that says "cache me"."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, TypeVar
+
+from django.db.models import Model, QuerySet
+
+from zoocache.config import UNSET, Unset
+from zoocache.contrib.django.reading import Mark, mark_of
+from zoocache.exceptions import ConfigError
+
+M = TypeVar("M", bound=Model)
+
+
+class ZooQuerySet(QuerySet[M]):
+    """A QuerySet that can be served from the cache.
+
+    `Model.cached` starts with a marked queryset, `Model.objects` with a plain
+    one; the mark survives chaining. Everything else is Django's.
+    """
+
+    def zoocache(self, *, ttl: float | Unset | None = UNSET) -> ZooQuerySet[M]:
+        """The same queryset, cached, for `ttl` seconds (None: no expiry; default: the setting's).
+
+        Raises ConfigError for a ttl that is not positive.
+        """
+        if isinstance(ttl, Unset):
+            known = mark_of(self.query)
+            seconds = known.ttl if known else None
+        elif ttl is not None and not ttl > 0:
+            raise ConfigError(f"ttl is a positive number of seconds or None, not {ttl!r}")
+        else:
+            seconds = ttl
+        clone = self._chain()  # type: ignore[attr-defined]
+        clone.query.zoocache = Mark(seconds)
+        return clone  # type: ignore[no-any-return]
+
+    def no_cache(self) -> ZooQuerySet[M]:
+        """The same queryset, always read from the database."""
+        clone = self._chain()  # type: ignore[attr-defined]
+        clone.query.zoocache = None
+        return clone  # type: ignore[no-any-return]
+
+
+def _from_database(name: str) -> Any:
+    """A method that writes: what it reads on the way must be what the database holds now."""
+    original = getattr(QuerySet, name)
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if mark_of(self.query) is None:
+            return original(self, *args, **kwargs)
+        self._result_cache = None
+        return original(self.no_cache(), *args, **kwargs)
+
+    return method
+
+
+for _name in (
+    "bulk_create",
+    "bulk_update",
+    "delete",
+    "get_or_create",
+    "update",
+    "update_or_create",
+):
+    setattr(ZooQuerySet, _name, _from_database(_name))

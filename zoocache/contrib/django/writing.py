@@ -1,0 +1,146 @@
+"""The tags that an ORM write invalidates, from its compiler.
+
+A write never reads the row's previous values. What it leaves unknown it
+invalidates as a whole: a foreign key column that a write does not set to a
+known value may hold any value, so the column's whole dimension goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db.models import ForeignKey
+from django.db.models.constants import OnConflict
+from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
+
+from zoocache.contrib.django import tags
+from zoocache.contrib.django.dependencies import is_exact_key, pins_of
+
+WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
+
+
+def table_of(compiler: Any) -> str:
+    return str(compiler.query.get_meta().db_table)
+
+
+def tables_of(compiler: Any) -> set[str]:
+    """The tables that a write changes, with those that the database cascades to."""
+    tables = {table_of(compiler)}
+    if isinstance(compiler, SQLDeleteCompiler):
+        tables |= _cascaded(compiler.query.get_meta().model, set())
+    return tables
+
+
+def tags_of(compiler: Any) -> set[str]:
+    """The tags of a write that is about to run."""
+    if isinstance(compiler, SQLInsertCompiler):
+        return set(_insert_tags(compiler))
+    if isinstance(compiler, SQLUpdateCompiler):
+        return set(_update_tags(compiler))
+    return set(_delete_tags(compiler))
+
+
+def tags_of_result(compiler: Any, result: Any) -> Iterator[str]:
+    """The rows that an INSERT made, whose keys the database chose."""
+    returned = getattr(compiler, "returning_fields", None)
+    meta = compiler.query.get_meta()
+    if isinstance(compiler, SQLInsertCompiler) and result and returned and meta.pk in returned:
+        at = list(returned).index(meta.pk)
+        for row in result:
+            yield from _row(table_of(compiler), meta.pk, row[at])
+
+
+def _insert_tags(compiler: Any) -> Iterator[str]:
+    query, table = compiler.query, table_of(compiler)
+    if query.on_conflict == OnConflict.UPDATE:
+        yield tags.root(table)
+        return
+    yield tags.any_of(table)
+    yield tags.inserts(table)
+    meta = query.get_meta()
+    for field in _foreign_keys(meta):
+        if field not in query.fields:
+            yield tags.members(table, field.column)
+            continue
+        for obj in query.objs:
+            yield from _membership(table, field, getattr(obj, field.attname))
+    if meta.pk in query.fields:
+        for obj in query.objs:
+            yield from _row(table, meta.pk, getattr(obj, meta.pk.attname))
+
+
+def _update_tags(compiler: Any) -> Iterator[str]:
+    query, table = compiler.query, table_of(compiler)
+    meta = query.get_meta()
+    written = {field: value for field, _, value in query.values}
+    if not written:
+        return
+    if meta.pk in written:
+        yield tags.root(table)
+        return
+    yield tags.any_of(table)
+    yield from _pinned_rows(query, table)
+    for field in _foreign_keys(meta):
+        if field in written:
+            yield from _membership(table, field, written[field])
+        else:
+            yield tags.members(table, field.column)
+
+
+def _delete_tags(compiler: Any) -> Iterator[str]:
+    table = table_of(compiler)
+    yield tags.any_of(table)
+    yield from _pinned_rows(compiler.query, table)
+    for cascaded in _cascaded(compiler.query.get_meta().model, set()):
+        yield tags.root(cascaded)
+
+
+def _foreign_keys(meta: Any) -> list[Any]:
+    """The columns of the table whose values may narrow a cached query."""
+    return [
+        f for f in meta.local_concrete_fields if isinstance(f, ForeignKey) and not f.primary_key
+    ]
+
+
+def _membership(table: str, field: Any, value: Any) -> Iterator[str]:
+    if value is None:
+        return  # no query is narrowed to NULL
+    if hasattr(value, "pk"):
+        value = getattr(value, field.target_field.attname, None)
+    key = None if hasattr(value, "resolve_expression") else tags.canonical(field, value)
+    if key is None:
+        yield tags.members(table, field.column)
+    else:
+        yield tags.member(table, field.column, key)
+
+
+def _row(table: str, field: Any, value: Any) -> Iterator[str]:
+    if value is None:
+        return
+    key = None if hasattr(value, "resolve_expression") else tags.canonical(field, value)
+    yield tags.rows(table) if key is None else tags.row(table, key)
+
+
+def _pinned_rows(query: Any, table: str) -> Iterator[str]:
+    alias = query.base_table or query.get_initial_alias()
+    for pin in pins_of(query.where, alias):
+        if pin.field.primary_key and is_exact_key(pin.field):
+            for value in pin.values:
+                yield from _row(table, pin.field, value)
+            return
+    yield tags.rows(table)
+
+
+def _cascaded(model: Any, seen: set[str]) -> set[str]:
+    """The tables that the database itself changes when rows of the model go (Django 6.1)."""
+    try:
+        from django.db.models.deletion import DatabaseOnDelete
+    except ImportError:
+        return seen
+    for relation in model._meta.related_objects:
+        table = relation.related_model._meta.db_table
+        if isinstance(relation.on_delete, DatabaseOnDelete) and table not in seen:
+            seen.add(table)
+            _cascaded(relation.related_model, seen)
+    return seen
