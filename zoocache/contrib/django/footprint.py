@@ -11,7 +11,7 @@ the query uncacheable.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -56,8 +56,7 @@ _PREFETCH = "_prefetch_related_val_"
 
 
 @cache
-def _is_known(kind: Hashable) -> bool:
-    assert isinstance(kind, type)
+def _is_known(kind: type) -> bool:
     if kind in _KNOWN_CLASSES:
         return True
     return (kind.__module__ in _KNOWN_MODULES and kind.__name__ not in _UNKNOWN_NAMES) or (
@@ -80,7 +79,7 @@ class Footprint:
                 sql for name, (sql, _) in query.extra_select.items() if name.startswith(_PREFETCH)
             }
             self.cacheable = self.cacheable and node.sql in own
-        elif not _is_known(kind):
+        elif not _is_known(kind):  # type: ignore[arg-type]
             self.cacheable = False
         elif kind is expressions.Window:
             self.has_window = True

@@ -64,10 +64,10 @@ _SET_CONFIG = re.compile(r"\bSET_CONFIG\s*\(", re.IGNORECASE)
 
 _QUERIES = frozenset(["SELECT", "WITH", "VALUES"])
 _STATEMENTS = frozenset(["INSERT", "REPLACE", "MERGE", "UPDATE", "DELETE", "WITH"])
-_HARMLESS = frozenset(
-    ["SHOW", "DESCRIBE", "DESC", "SAVEPOINT", "RELEASE", "BEGIN", "START", "PRAGMA", "FETCH"]
-    + ["MOVE", "DECLARE", "CLOSE", "LISTEN", "UNLISTEN", "NOTIFY", "ANALYZE", "CHECKPOINT"]
-)
+_HARMLESS = frozenset([
+    "SHOW", "DESCRIBE", "DESC", "SAVEPOINT", "RELEASE", "BEGIN", "START", "PRAGMA", "FETCH",
+    "MOVE", "DECLARE", "CLOSE", "LISTEN", "UNLISTEN", "NOTIFY", "ANALYZE", "CHECKPOINT",
+])  # fmt: skip
 _SESSION = frozenset(["SET", "RESET", "USE", "ATTACH", "DETACH", "DISCARD"])
 
 

@@ -49,6 +49,7 @@ class ZooCacheManager(models.Manager.from_queryset(ZooQuerySet)):  # type: ignor
         if name != "cached" and not self._caching and not _declares(cls, "cached"):
             cached = copy.copy(self)
             cached.__class__ = _caching_class(type(self))
+            cached.name = None
             cached._set_creation_counter()
             cls.add_to_class("cached", cached)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from django.db.models import Model, QuerySet
 
 from zoocache.config import UNSET, Unset
-from zoocache.contrib.django.reading import Mark, mark_of
+from zoocache.contrib.django.reading import Mark, mark_of, prefetching
 from zoocache.exceptions import ConfigError
 
 M = TypeVar("M", bound=Model)
@@ -42,6 +42,13 @@ class ZooQuerySet(QuerySet[M]):
         clone = self._chain()  # type: ignore[attr-defined]
         clone.query.zoocache = None
         return clone  # type: ignore[no-any-return]
+
+    def _prefetch_related_objects(self) -> None:
+        token = prefetching.set(mark_of(self.query))
+        try:
+            super()._prefetch_related_objects()  # type: ignore[misc]
+        finally:
+            prefetching.reset(token)
 
 
 def _from_database(name: str) -> Any:

@@ -11,6 +11,7 @@ A query is cached if it carries a mark, which `zoocache()` puts on it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -27,19 +28,25 @@ from zoocache.shm import Cache
 
 
 class Mark(NamedTuple):
-    """On `Query.zoocache`: the query may be served from the cache."""
+    """On `Query.zoocache`: the query may be served from the cache. None there: it may not."""
 
     ttl: float | None
     """Seconds; None: the default of the settings."""
 
 
+UNMARKED = Mark(None)
+
+
+# The mark of the queryset that is being prefetched for: what it fetches on the
+# way is part of it, though Django builds those queries from plain managers.
+prefetching: ContextVar[Mark | None] = ContextVar("zoocache_prefetching", default=None)
+
+
 def mark_of(query: Any) -> Mark | None:
     """The mark of a query, or of the query that an aggregate is computed over."""
-    mark = getattr(query, "zoocache", None)
-    if mark is None:
-        inner = getattr(query, "inner_query", None)
-        mark = inner and getattr(inner, "zoocache", None)
-    return mark if isinstance(mark, Mark) else None
+    query = getattr(query, "inner_query", None) or query
+    mark: Mark | None = getattr(query, "zoocache", UNMARKED)
+    return prefetching.get() if mark is UNMARKED else mark
 
 
 def read(
