@@ -10,6 +10,7 @@ stops reads and fills, not invalidations.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable
@@ -121,6 +122,16 @@ def writer() -> Cache | None:
         return Cache(Segment(config.resolve().name))
     except SegmentMissingError:
         return None
+
+
+def _after_fork() -> None:
+    # The child may go on as another user, whose segment is another one; and a
+    # thread that held the lock is not there any more.
+    global _state, _lock
+    _state, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def log_once(message: str) -> None:

@@ -1,0 +1,48 @@
+# Two commands for newcomers: make demo, make test. `make help` lists the rest.
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py build_ffi.py $(wildcard csrc/*)
+WORKERS ?= auto
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 16
+
+demo: $(VENV)/.demo   ## gunicorn with 4 workers under load for 20 s, every response judged
+	$(BIN)/python examples/atlas/demo.py
+
+serve: $(VENV)/.demo  ## keep the example site up, to click through
+	$(BIN)/python examples/atlas/demo.py --serve
+
+test: $(VENV)/.test   ## the whole test-suite, in parallel
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/.dev    ## style, types, and the C core without a warning
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch]
+	$(MAKE) -C tests/c lint
+
+bench: $(VENV)/.test  ## get and set against dict, lru_cache, LocMemCache and py-lmdb
+	$(BIN)/python bench/micro.py
+
+clean:           ## remove the virtual environment and everything built
+	rm -rf $(VENV) build dist *.egg-info zoocache/shm/_zoocore.c zoocache/shm/*.so
+	rm -rf tests/c/build
+
+$(VENV)/bin/python:
+	@python3 -c 'import ensurepip' || { echo "python3 has no venv: apt-get install python3-venv"; exit 1; }
+	@python3 -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' || \
+	    { echo "Python.h is missing: apt-get install python3-dev"; exit 1; }
+	@command -v cc >/dev/null || { echo "there is no C compiler: apt-get install gcc"; exit 1; }
+	python3 -m venv $(VENV)
+
+# One rule for three sets of dependencies; each rebuilds the extension when csrc/ changes.
+$(VENV)/.demo: EXTRA = example
+$(VENV)/.test: EXTRA = test
+$(VENV)/.dev: EXTRA = dev
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA)]'
+	touch $@
+
+.PHONY: help demo serve test lint bench clean
