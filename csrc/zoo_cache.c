@@ -154,7 +154,9 @@ static int store(zoo_seg *seg, uint64_t key_hash, struct zoo_rec *rec, uint64_t 
 {
     rec->stamp = stamp;
     rec->expiry = ttl_ms ? zoo_hlc_now_ms(seg) + ttl_ms : 0;
-    if (is_fill && !zoo_tag_fresh(seg, stamp, key_hash, zoo_rec_deps(rec), rec->n_deps))
+    /* A stamp ahead of the clock is another segment's: it would outlive invalidations to come. */
+    if (is_fill && (stamp > zoo_hlc_read(seg) ||
+                    !zoo_tag_fresh(seg, stamp, key_hash, zoo_rec_deps(rec), rec->n_deps)))
         return ZOO_BORN_DEAD;
     ZOO_FAULT("set:before-publish");
     return publish(seg, key_hash, rec, is_fill);

@@ -64,11 +64,15 @@ uint64_t zoo_hlc_tick(zoo_seg *seg)
     }
 }
 
+/*
+ * The bound is on physical time and not on the word: otherwise a remote clock
+ * that runs away would pull this one along, a little less than the bound at a time.
+ */
 int zoo_hlc_merge(zoo_seg *seg, uint64_t remote)
 {
-    uint64_t own = zoo_hlc_read(seg);
-    uint64_t now = physical(seg);
-    if (remote > (own > now ? own : now) + ZOO_HLC_MAX_LEAD)
+    if (remote <= zoo_hlc_read(seg))
+        return 1;
+    if (remote > physical(seg) + ZOO_HLC_MAX_LEAD)
         return 0;
     zoo_max_release(&seg->hdr->clock, remote);
     return 1;

@@ -48,35 +48,19 @@ uint64_t zoo_key_hash(const zoo_seg *seg, const char *key, size_t key_len)
     return zoo_hash(key, key_len, seg->key_seed);
 }
 
-zoo_word *zoo_index_bucket(const zoo_seg *seg, uint64_t key_hash)
-{
-    return seg->index + (key_hash & seg->bucket_mask) * ZOO_WAYS;
-}
-
-/* The fingerprint is the hash's top bits, the bucket its low ones: they share none. */
-static uint64_t fingerprint_of(uint64_t key_hash)
-{
-    return (key_hash >> 52) << ZOO_WORD_FP_SHIFT;
-}
-
-static bool same_fingerprint(uint64_t word, uint64_t key_hash)
-{
-    return word != 0 && (word & ZOO_WORD_FP_MASK) == fingerprint_of(key_hash);
-}
-
 static bool is_tentative(uint64_t word)
 {
     return (word & ZOO_WORD_TENTATIVE) != 0;
 }
 
-bool zoo_index_may_hold(uint64_t word, uint64_t key_hash)
+static bool same_fingerprint(uint64_t word, uint64_t key_hash)
 {
-    return same_fingerprint(word, key_hash) && !is_tentative(word);
+    return zoo_index_may_hold(word & ~ZOO_WORD_TENTATIVE, key_hash);
 }
 
 static uint64_t word_of(uint64_t key_hash, unsigned log, zoo_pos pos)
 {
-    return (uint64_t)log << ZOO_WORD_LOG_SHIFT | fingerprint_of(key_hash) |
+    return (uint64_t)log << ZOO_WORD_LOG_SHIFT | zoo_fingerprint(key_hash) |
            (pos.bytes / ZOO_UNIT & ZOO_WORD_POS_MASK);
 }
 

@@ -200,14 +200,30 @@ uint64_t zoo_rec_bytes(const struct zoo_rec *rec);
 
 /* zoo_index.c */
 uint64_t zoo_key_hash(const zoo_seg *seg, const char *key, size_t key_len);
-zoo_word *zoo_index_bucket(const zoo_seg *seg, uint64_t key_hash);
-bool zoo_index_may_hold(uint64_t word, uint64_t key_hash);
 int zoo_index_put(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, unsigned log,
                   zoo_pos pos, bool is_fill);
 bool zoo_index_remove(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len);
 
 /* zoo_stats.c */
 void zoo_count(zoo_seg *seg, zoo_stat which, uint64_t n);
+
+static inline zoo_word *zoo_index_bucket(const zoo_seg *seg, uint64_t key_hash)
+{
+    return seg->index + (key_hash & seg->bucket_mask) * ZOO_WAYS;
+}
+
+/* The fingerprint is the hash's top bits, the bucket its low ones: they share none. */
+static inline uint64_t zoo_fingerprint(uint64_t key_hash)
+{
+    return key_hash >> 52 << ZOO_WORD_FP_SHIFT;
+}
+
+/* Is the word final, and of the key's fingerprint? */
+static inline bool zoo_index_may_hold(uint64_t word, uint64_t key_hash)
+{
+    return (word & (ZOO_WORD_FP_MASK | ZOO_WORD_TENTATIVE)) == zoo_fingerprint(key_hash) &&
+           word != 0;
+}
 
 static inline unsigned zoo_word_log(uint64_t word)
 {

@@ -218,13 +218,28 @@ static int map_whole(int fd, const struct zoo_hdr *copy, zoo_seg *seg)
 }
 
 /*
+ * Copies the header of an object that may not be READY. Read and not mapped:
+ * until it is READY, the holder of the lock may truncate the object, and to
+ * touch a page that is gone is a SIGBUS. False if it was truncated.
+ */
+static bool read_header(int fd, uint64_t *state, struct zoo_hdr *copy)
+{
+    const size_t constants = offsetof(struct zoo_hdr, state);
+    if (pread(fd, state, sizeof *state, (off_t)constants) != (ssize_t)sizeof *state)
+        return false;
+    zoo_fence_acquire(); /* E8/A: the state above, before the constants below */
+    return pread(fd, copy, constants, 0) == (ssize_t)constants;
+}
+
+/*
  * Attaches an object. ZOO_MISS: it is empty or half made, and only the holder
  * of the lock may do something about it.
  */
 static int attach(int fd, zoo_seg **out)
 {
     struct stat st;
-    struct zoo_hdr *hdr;
+    struct zoo_hdr copy;
+    uint64_t state;
     if (fstat(fd, &st) != 0)
         return ZOO_E_SYSTEM;
     uint64_t object_size = (uint64_t)st.st_size;
@@ -232,12 +247,9 @@ static int attach(int fd, zoo_seg **out)
         return ZOO_MISS;
     if (object_size < 4096)
         return ZOO_E_TRUNCATED;
-    if (map_shared(fd, 4096, &hdr) != ZOO_OK)
-        return ZOO_E_SYSTEM;
-    uint64_t state = zoo_load_acquire(&hdr->state); /* E8/A */
-    struct zoo_hdr copy;
-    memcpy(&copy, hdr, offsetof(struct zoo_hdr, state));
-    munmap(hdr, 4096);
+    ZOO_FAULT("segment:attaching");
+    if (!read_header(fd, &state, &copy))
+        return ZOO_MISS;
     if (state == ZOO_STATE_INIT && (copy.magic == 0 || copy.magic == ZOO_MAGIC))
         return ZOO_MISS;
     int status = inspect(&copy, object_size);
@@ -274,6 +286,8 @@ static int open_object(const char *object, bool create, int *fd)
         return ZOO_OK;
     if (errno == ENOENT)
         return ZOO_E_NO_SEGMENT;
+    if (errno == ELOOP || errno == EISDIR) /* a link or a directory has the name */
+        return ZOO_E_FORMAT;
     return errno == EACCES || errno == EPERM ? ZOO_E_OWNER : ZOO_E_SYSTEM;
 }
 
@@ -325,7 +339,8 @@ static int open_once(const char *object, uint64_t size, uint32_t wait_ms, zoo_se
             status = attach(fd, out);
     }
     int error = errno;
-    close(fd); /* drops the lock */
+    flock(fd, LOCK_UN); /* closing would not: the mapping keeps the open file, and its lock */
+    close(fd);
     errno = error;
     return status;
 }

@@ -112,6 +112,22 @@ void zoo_tag_announce_event(zoo_seg *seg)
 }
 
 /*
+ * zoo_tag_clock(tag) > stamp, in one comparison a word: a word of this tag with
+ * a newer clock is one in (fingerprint|stamp, fingerprint|all ones].
+ */
+static bool newer_than(zoo_seg *seg, uint64_t tag, uint64_t stamp)
+{
+    const zoo_word *set = set_of(seg, tag);
+    uint64_t first = ((tag & ~ZOO_CLOCK_MASK) | stamp) + 1;
+    uint64_t span = ZOO_CLOCK_MASK - stamp;
+    bool newer = false;
+#pragma GCC unroll 7
+    for (unsigned i = 1; i < ZOO_WAYS; i++)
+        newer |= zoo_load_acquire(set + i) - first < span; /* E3/A, and E4/A: before the floor */
+    return newer | ((zoo_load_acquire(set) & ZOO_CLOCK_MASK) > stamp); /* E4/A */
+}
+
+/*
  * Nothing was invalidated since the stamp if the clock itself has not passed
  * it: one load for most hits on a quiet host. Sound because a tick precedes its
  * words: an invalidation that returned before this get began has ticked.
@@ -123,10 +139,10 @@ bool zoo_tag_fresh(zoo_seg *seg, uint64_t stamp, uint64_t key_hash, const uint64
         return true;
     if (zoo_load_acquire(&seg->hdr->root) > stamp) /* E3/A */
         return false;
-    if (zoo_tag_clock(seg, zoo_tag_of_key(key_hash)) > stamp)
+    if (newer_than(seg, zoo_tag_of_key(key_hash), stamp))
         return false;
     for (size_t i = 0; i < n_deps; i++) {
-        if (zoo_tag_clock(seg, deps[i]) > stamp)
+        if (newer_than(seg, deps[i], stamp))
             return false;
     }
     return true;

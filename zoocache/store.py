@@ -63,7 +63,7 @@ class Framework(Protocol):
 
 _lock = threading.Lock()
 _state: _State | None = None
-_logged: set[str] = set()
+_logged: set[object] = set()
 _frameworks: list[Framework] = []
 
 
@@ -99,7 +99,9 @@ def _refresh() -> _State:
                 opened = Cache(Segment(resolved.name, resolved.size))
                 _note_other_size(opened.segment, resolved.size)
         except ZooCacheError as error:
-            log_once(f"the cache is off, everything is computed anew: {error}")
+            # Not by its text: that may show a figure which is another at each try.
+            about = (generation, type(error))
+            log_once(f"the cache is off, everything is computed anew: {error}", about=about)
         _state = _State(generation, opened, resolved, time.monotonic() + RETRY_SECONDS)
         return _state
 
@@ -134,10 +136,10 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def log_once(message: str) -> None:
-    """Logs an error the first time that this process sees it."""
-    if message not in _logged:
-        _logged.add(message)
+def log_once(message: str, *, about: object = None) -> None:
+    """Logs an error the first time that this process sees it: its text, or what it is about."""
+    if (about or message) not in _logged:
+        _logged.add(about or message)
         logger.error(message)
 
 
@@ -149,10 +151,10 @@ def invalidate(*tags: str) -> None:
     empty part; SegmentError if the segment exists and cannot be reached.
     """
     for tag in tags:
-        if not isinstance(tag, str) or not tag or "" in tag.split(":"):
+        if not isinstance(tag, str) or "" in tag.split(":") or "\0" in tag:
             raise TagError(
                 f"{tag!r} is not a tag: it takes one or more non-empty parts joined by ':', "
-                f"like 'Product:42'"
+                f"like 'Product:42', and no NUL character"
             )
     meant = dict.fromkeys(tags)
     for framework in _frameworks:

@@ -25,9 +25,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zoocache import codec
+from zoocache import codec, references
 from zoocache.codec import StaleFormat, decode, decode_rows, encode, encode_rows, storable
 from zoocache.exceptions import UnstorableError
+from zoocache.wire import ext
 
 LONDON = ZoneInfo("Europe/London")
 
@@ -509,7 +510,7 @@ def test_a_dataclass_whose_fields_changed_is_a_miss(monkeypatch) -> None:
 def test_a_class_no_longer_declared_or_found_is_a_miss(monkeypatch) -> None:
     data, red = encode([Point(1, 2)]), encode(Color.RED)
     with monkeypatch.context() as patch:
-        patch.delitem(codec._declared, Point)
+        patch.delitem(references.declarations, Point)
         with pytest.raises(StaleFormat):
             decode(data)
     with monkeypatch.context() as patch:
@@ -533,11 +534,12 @@ def test_reading_imports_nothing(tmp_path) -> None:
     unset = msgpack.packb(["lazy", "Color", "RED"])
     program = f"""
         import sys, msgpack, lazy
-        from zoocache import codec
+        from zoocache import codec, references
+        from zoocache.wire import ext
         for payload in ({reference!r}, {unset!r}):
             for body in (
-                msgpack.packb(codec._ext(codec._ENUM, payload)),
-                msgpack.packb([codec._ext(codec._DATACLASS, payload)]),
+                msgpack.packb(ext(references.ENUM, payload)),
+                msgpack.packb([ext(references.DATACLASS, payload)]),
             ):
                 try:
                     codec.decode(bytes([codec._VERSION | codec._MARKED]) + body)
@@ -600,7 +602,7 @@ def test_garbled_bytes_are_a_miss_or_a_value(value: object, data: st.DataObject)
     decodes_or_misses(bytes(written))
 
 
-exts = st.builds(codec._ext, st.integers(-25, 5).filter(lambda c: c != -1), st.binary(max_size=30))
+exts = st.builds(ext, st.integers(-25, 5).filter(lambda c: c != -1), st.binary(max_size=30))
 
 
 @given(
@@ -614,7 +616,7 @@ def test_garbled_extensions_are_a_miss_or_a_value(body: object, head: bytes) -> 
 
 def test_another_version_and_stray_marks_are_misses() -> None:
     assert encode(None) == b"\x10\xc0"
-    tuple_mark, members = codec._ext(codec._TUPLE, b""), [1, 2]
+    tuple_mark, members = codec._MARKS[tuple], [1, 2]
     for head, body in [
         (0x20, members),
         (0x0F, members),
@@ -623,8 +625,8 @@ def test_another_version_and_stray_marks_are_misses() -> None:
         (0x11, [1, tuple_mark]),
         (0x11, {tuple_mark: 1}),
         (0x11, tuple_mark),
-        (0x11, [codec._ext(codec._SET, b""), [1]]),
-        (0x10, codec._ext(-99, b"")),
+        (0x11, [codec._MARKS[set], [1]]),
+        (0x10, ext(-99, b"")),
     ]:
         with pytest.raises(StaleFormat):
             decode(bytes([head]) + msgpack.packb(body))

@@ -238,6 +238,8 @@ def _pack_tags(tags: Iterable[str]) -> bytes:
     if joined.count("\0") >= len(tags) > 0:
         odd = next(tag for tag in tags if "\0" in tag)
         raise TagError(f"a tag cannot hold a NUL character: {odd!r}")
+    if tags and not joined:  # the core would take it for no tags at all
+        raise _error(lib.ZOO_E_TAG, b"")
     return joined.encode("utf-8", "surrogatepass")
 
 

@@ -24,7 +24,9 @@ from django.db import connections
 from zoocache import codec, store
 from zoocache.cacheable import current_frame
 from zoocache.contrib.django import tags
+from zoocache.contrib.django.cursors import watch_rows
 from zoocache.contrib.django.lexer import Effect, Kind, effect_of
+from zoocache.contrib.django.registry import reached
 from zoocache.exceptions import UnstorableError, ZooCacheError
 
 logger = logging.getLogger("zoocache.django")
@@ -59,14 +61,15 @@ class ConnectionState:
         self.connection = connection
         self._depth = 0  # ORM statements under way: the wrapper need not look at their SQL
         self._chunked = False
+        self._held: dict[int, Any] = {}  # cursors whose statement is not over, by raw connection
         self.tables: set[str] = set()  # dirty, by their root tags
         self.tags: set[str] = set()
         self.everything = False
         self.clear_after = False  # the user cleared the cache inside the transaction
-        self.stamp: int | None = None  # of the transaction's first statement
+        self.begun = False  # has a statement of the transaction run?
+        self.stamp: int | None = None  # of that first statement; None too where it is not known
         self.foreign_session = False
         self.unfinished: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._late: weakref.finalize[..., Any] | None = None
         self._raw: Any = None
         self._identity: bytes | None = None
 
@@ -75,7 +78,10 @@ class ConnectionState:
     def in_transaction(self) -> bool:
         """Is work open that a COMMIT would publish? Asks the driver, which sees a raw BEGIN too."""
         connection = self.connection
-        if connection.in_atomic_block or (connection.connection and not connection.autocommit):
+        raw = connection.connection
+        if connection.in_atomic_block or (raw and not connection.autocommit):
+            return True
+        if any(held is raw for held in self._held.values()):
             return True
         return _driver_in_transaction(connection)
 
@@ -93,12 +99,27 @@ class ConnectionState:
         self.settle()
         return self.everything or any(tags.root(table) in self.tables for table in tables)
 
+    def bypassed(self) -> bool:
+        """Must all reads go to the database?
+
+        The session may see other rows than its settings say; a broken transaction
+        must raise; and a read from a cache takes no predicate lock, which the
+        SERIALIZABLE level relies on.
+        """
+        connection = self.connection
+        if self.foreign_session or connection.needs_rollback:
+            return True
+        level = getattr(connection, "isolation_level", None)
+        return "SERIALIZABLE" in str(getattr(level, "name", level)).upper()
+
     def fill_stamp(self, now: int) -> int | None:
         """The stamp of a fill that begins now; None if its snapshot's age is not known."""
+        self.settle()
         if self.pinned:
             return None
-        self.settle()
-        return now if self.stamp is None else min(now, self.stamp)
+        if not self.begun:
+            return now
+        return None if self.stamp is None else min(now, self.stamp)
 
     def identity(self) -> bytes:
         """Names the database and the way this connection sees it, for keys."""
@@ -140,11 +161,11 @@ class ConnectionState:
     def forget(self) -> None:
         """Drops what the transaction has written: it was rolled back, or published."""
         self.tables, self.tags, self.stamp = set(), set(), None
-        self.everything = self.clear_after = False
+        self.everything = self.clear_after = self.begun = False
 
     def settle(self) -> None:
         """Notices that a transaction ended unseen, by a close or in the driver."""
-        if self.dirty or self.tags or self.clear_after or self.stamp is not None:
+        if self.dirty or self.tags or self.clear_after or self.begun:
             if self.in_transaction():
                 return
             self.publish()  # at worst needless, after a rollback
@@ -164,13 +185,18 @@ class ConnectionState:
 
     def write(
         self,
+        compiler: Any,
         written: set[str],
-        tables: Iterable[str],
+        tables: Iterable[str] | None,
         run: Callable[[], Any],
         learned: Callable[[Any], Iterable[str]],
     ) -> Any:
-        """Runs an ORM write of the given tags; `learned` gives more from its result."""
+        """Runs an ORM write of the given tags; `learned` gives more from its result.
+
+        `tables` None: it may change any table.
+        """
         self.settle()
+        compiler.as_sql = self._in_the_open(compiler.as_sql)
         if self.in_transaction():
             self.soil(written, tables)
             with self.statement():
@@ -183,7 +209,22 @@ class ConnectionState:
             written.update(learned(result))
             return result
         finally:  # after an error too: the statement may have taken effect
-            bump(written)
+            if tables is None:
+                clear()
+            else:
+                bump(written)
+
+    def _in_the_open(self, as_sql: Callable[..., Any]) -> Callable[..., Any]:
+        """A field may run SQL of its own while its value is made (pre_save)."""
+
+        def compiling(*args: Any, **kwargs: Any) -> Any:
+            depth, self._depth = self._depth, 0
+            try:
+                return as_sql(*args, **kwargs)
+            finally:
+                self._depth = depth
+
+        return compiling
 
     # Every statement passes here
 
@@ -196,60 +237,115 @@ class ConnectionState:
         context: dict[str, Any],
     ) -> Any:
         """The execute wrapper: sees what the compilers do not."""
-        self._finish_late()
         self.settle()
-        if self.stamp is None and self.in_transaction():
-            target = store.cache()
-            self.stamp = None if target is None else target.stamp()
+        if self.in_transaction():
+            self._begin(_now())
+        self._warn_frame()
         if self._depth:
             if self._chunked:
                 self.unfinished.add(context["cursor"])
             return execute(sql, params, many, context)
         text = sql if isinstance(sql, str) else _text_of(sql, context)
         effect = effect_of(text)
-        if effect.kind is Kind.READ:
-            self.unfinished.add(context["cursor"])
-            return execute(sql, params, many, context)
-        result = self._run_raw(effect, lambda: execute(sql, params, many, context))
-        if effect.kind is Kind.WRITE and "RETURNING" in text.upper():
-            # SQLite commits such a statement when its rows have been fetched.
-            roots = {tags.root(table) for table in effect.tables}
-            self._late = weakref.finalize(context["cursor"], bump, roots)
-        return result
+        if effect.session:
+            self.identity()
+            self.foreign_session = True
+        stamp = _now()
+        try:
+            return self._run_raw(
+                effect, lambda: execute(sql, params, many, context), context["cursor"]
+            )
+        finally:
+            # The statement may have begun a transaction and read in it, or ended one.
+            if self.in_transaction():
+                self._begin(stamp)
+            else:
+                self.settle()
 
-    def _run_raw(self, effect: Effect, run: Callable[[], Any]) -> Any:
+    def _begin(self, stamp: int | None) -> None:
+        if not self.begun:
+            self.begun, self.stamp = True, stamp
+
+    def _warn_frame(self) -> None:
+        """Tells the computation under way what the statement that it is about to run may see."""
+        frame = current_frame()
+        if frame is None:
+            return
+        if self.dirty or self.pinned or self.foreign_session:
+            frame.storable = False
+        elif self.begun:
+            frame.storable = frame.storable and self.stamp is not None
+            frame.stamp = min(frame.stamp, self.stamp or frame.stamp)
+
+    def _run_raw(self, effect: Effect, run: Callable[[], Any], cursor: Any) -> Any:
         if effect.kind is Kind.COMMIT:
             return self.commit(run)
         if effect.kind is Kind.ROLLBACK:
             return self.rollback(run)
-        if effect.kind is Kind.SESSION:
-            self.identity()
-            self.foreign_session = True
+        if effect.kind is Kind.READ:
+            self.unfinished.add(cursor)
             return run()
-        roots = {tags.root(table) for table in effect.tables}
-        known = effect.kind is Kind.WRITE
+        tables = reached(effect.tables) if effect.kind is Kind.WRITE else None
+        roots = {tags.root(table) for table in tables or ()}
         if self.in_transaction():
-            self.soil(roots, effect.tables if known else None)
+            self.soil(roots, tables)
             result = run()
-            if not known and self.connection.vendor == "mysql":
+            if tables is None and self.connection.vendor == "mysql":
                 clear()  # most of what is not understood commits implicitly there
             return result
+        if effect.returning and self.connection.vendor == "sqlite":
+            return self._run_held(cursor, lambda: self.soil(roots, tables), run, watch_rows)
         try:
             return run()
         finally:
-            if known:
-                bump(roots)
-            else:
+            if tables is None:
                 clear()
+            else:
+                bump(roots)
 
-    def _finish_late(self) -> None:
-        if self._late is not None:
-            self._late()  # runs once: now, or when the cursor died
-            self._late = None
+    def _run_held(
+        self,
+        cursor: Any,
+        soil: Callable[[], None],
+        run: Callable[[], Any],
+        prepare: Callable[[Any], None],
+    ) -> Any:
+        """Runs a write that is perhaps not committed before its cursor ends."""
+        prepare(cursor)
+        self._held[id(cursor)] = self.connection.connection
+        soil()
+        try:
+            result = run()
+        except BaseException:
+            self.ended(cursor)
+            raise
+        self.publish()
+        return result
+
+    def unseen(self, cursor: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of a cursor that may run anything, past the wrappers."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self.settle()
+            if self.in_transaction():
+                self._begin(_now())
+            result = self._run_held(
+                cursor, lambda: self.soil((), None), lambda: call(*args, **kwargs), lambda _: None
+            )
+            if self.in_transaction():
+                self._begin(None)
+            return result
+
+        return run
+
+    def ended(self, cursor: Any) -> None:
+        """The cursor was closed, or its last row fetched."""
+        self.unfinished.discard(cursor)
+        if self._held.pop(id(cursor), None) is not None:
+            self.settle()
 
     def commit(self, run: Callable[[], Any]) -> Any:
         """Runs a COMMIT, then publishes; also if it raises, as its outcome is unknown then."""
-        self._finish_late()
         try:
             result = run()
         except BaseException:
@@ -280,6 +376,11 @@ def clear() -> None:
         logger.error("a write was not invalidated, other processes may serve stale rows: %s", error)
 
 
+def _now() -> int | None:
+    target = store.cache()
+    return None if target is None else target.stamp()
+
+
 def _driver_in_transaction(connection: Any) -> bool:
     raw = connection.connection
     if raw is None:
@@ -305,7 +406,8 @@ def _text_of(sql: Any, context: dict[str, Any]) -> str:
 
 def _identity_of(connection: Any) -> bytes:
     settings = connection.settings_dict
-    named: list[Any] = [connection.vendor, connection.timezone_name]
+    naive = connection.timezone is None  # with USE_TZ off
+    named: list[Any] = [connection.vendor, connection.timezone_name, naive]
     if connection.vendor == "sqlite":
         try:
             path = os.path.abspath(os.fspath(settings["NAME"]))
@@ -315,7 +417,9 @@ def _identity_of(connection: Any) -> bytes:
         named += [path, status.st_dev, status.st_ino]
     else:
         named += [str(settings.get(key) or "") for key in ("HOST", "PORT", "NAME", "USER")]
-        named.append(settings.get("OPTIONS") or {})
+        # libpq takes from the environment what the settings do not say.
+        named.append(sorted(item for item in os.environ.items() if item[0].startswith("PG")))
+    named.append(settings.get("OPTIONS") or {})
     try:
         return codec.encode(named)
     except UnstorableError:

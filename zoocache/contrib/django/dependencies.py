@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from django.db.models import ForeignKey, fields
+from django.db.models import ForeignKey, fields, lookups
 from django.db.models.expressions import Col
-from django.db.models.fields import related_lookups
-from django.db.models.lookups import Exact, In, IntegerFieldExact
+from django.db.models.fields import related, related_lookups
 from django.db.models.sql.datastructures import BaseTable
 from django.db.models.sql.where import AND
 
@@ -26,8 +25,13 @@ MAX_PINS = 256
 MAX_ROWS = 256
 MAX_HELD = 512
 
-_ONE = (Exact, IntegerFieldExact, related_lookups.RelatedExact)
-_MANY = (In, related_lookups.RelatedIn)
+_ONE = {
+    lookups.Exact,
+    getattr(lookups, "IntegerFieldExact", lookups.Exact),  # from Django 5 on
+    related_lookups.RelatedExact,
+}
+_DJANGO = {fields.__name__, related.__name__}
+_MANY = {lookups.In, related_lookups.RelatedIn}
 
 
 class Pin(NamedTuple):
@@ -40,8 +44,10 @@ class Pin(NamedTuple):
 def is_exact_key(field: Any) -> bool:
     """Do equal values of the column have one form? Not so for text, which collations fold."""
     target = tags.target_of(field)
-    return type(target).__module__ == fields.__name__ and isinstance(
-        target, (fields.IntegerField, fields.UUIDField)
+    return (
+        type(field).__module__ in _DJANGO  # a class of the user's may change what is written
+        and type(target).__module__ == fields.__name__
+        and isinstance(target, (fields.IntegerField, fields.UUIDField))
     )
 
 
@@ -55,7 +61,7 @@ def pins_of(where: Any, alias: str) -> list[Pin]:
             pins += pins_of(leaf, alias)
             continue
         kind, column = type(leaf), getattr(leaf, "lhs", None)
-        if kind not in (*_ONE, *_MANY) or type(column) is not Col or column.alias != alias:
+        if kind not in _ONE | _MANY or type(column) is not Col or column.alias != alias:
             continue
         values = _plain_values(leaf.rhs, kind in _MANY)
         if values is not None:
@@ -75,7 +81,8 @@ def _plain_values(rhs: Any, many: bool) -> list[Any] | None:
 def dependencies(compiler: Any, footprint: Footprint, rows: Sequence[Any] | None) -> set[str]:
     """The tags of a SELECT's result. `rows` are its rows, None where it shows a scalar."""
     query = compiler.query
-    base = _base_table(query, footprint)
+    # Of a combined query only the first part shows its WHERE.
+    base = None if query.combinator else _base_table(query, footprint)
     deps: set[str] = set()
     for table in footprint.tables:
         if table != base:
@@ -84,15 +91,15 @@ def dependencies(compiler: Any, footprint: Footprint, rows: Sequence[Any] | None
         return deps
     pins = pins_of(query.where, query.base_table)
     deps.update(_membership_tags(base, pins))
+    keys = _returned_keys(compiler, rows)
     pk_pin = next((p for p in pins if p.field.primary_key and is_exact_key(p.field)), None)
     if pk_pin is not None and footprint.tables[base] == 1:
         pinned = [tags.canonical(pk_pin.field, value) for value in pk_pin.values]
         deps.update(tags.row(base, pk) for pk in pinned)
         # A row that is not there yet has no tag of its own before it is inserted.
-        if rows is None or len(rows) < len(set(pinned)):
+        if keys is None or not keys.issuperset(pinned):
             deps.add(tags.inserts(base))
         return deps
-    keys = _returned_keys(compiler, rows)
     few = keys is not None and len(keys) <= MAX_ROWS
     if keys is not None and few and _narrowed_by_key(query, footprint, pins, base):
         deps.update(tags.row(base, pk) for pk in keys)
@@ -132,19 +139,21 @@ def _narrowed_by_key(query: Any, footprint: Footprint, pins: Iterable[Pin], base
     )
 
 
-def _returned_keys(compiler: Any, rows: Sequence[Any] | None) -> list[object] | None:
+def _returned_keys(compiler: Any, rows: Sequence[Any] | None) -> set[object] | None:
     """The primary keys of the model rows that were returned; None if they do not show."""
     if rows is None or compiler.klass_info is None:
         return None
+    base = compiler.query.base_table
     for index in compiler.klass_info["select_fields"]:
         column = compiler.select[index][0]
-        if type(column) is Col and column.target.primary_key:
-            keys = [tags.canonical(column.target, row[index]) for row in rows]
+        # A multi-table child has its parents' keys among its columns, too.
+        if type(column) is Col and column.alias == base and column.target.primary_key:
+            keys = {tags.canonical(column.target, row[index]) for row in rows}
             return None if None in keys else keys
     return None
 
 
-def _tags_for_hand(base: str, keys: list[object] | None) -> set[str]:
+def _tags_for_hand(base: str, keys: set[object] | None) -> set[str]:
     if keys is None:
         return {tags.opaque(base)}
     if len(keys) > MAX_HELD:

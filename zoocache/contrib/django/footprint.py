@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from django.apps import apps
 from django.db.models import expressions
 from django.db.models.sql import query as sql_query
 from django.db.models.sql import subqueries
 from django.db.models.sql.datastructures import BaseTable, Join
+
+from zoocache.contrib.django.registry import perhaps_views
 
 # Modules whose classes give the same result for the same rows, parameters and
 # time zone, and the exceptions in them. A subclass of the user's lives elsewhere.
@@ -32,6 +33,7 @@ _KNOWN_MODULES = frozenset(
         "django.db.models.fields.related_lookups",
         "django.db.models.functions.comparison",
         "django.db.models.functions.datetime",
+        "django.db.models.functions.json",
         "django.db.models.functions.math",
         "django.db.models.functions.text",
         "django.db.models.functions.window",
@@ -50,6 +52,9 @@ _UNKNOWN_NAMES = frozenset(
         "ColPairs",
     ]
 )
+# Arguments by which an expression of a known class becomes SQL of the user's.
+_OWN_SQL = frozenset(["function", "template", "arg_joiner"])
+_OPERATORS = frozenset(["+", "-", "*", "/", "^", "%%", "&", "|", "<<", ">>", "#"])
 _KNOWN_CLASSES = frozenset([BaseTable, Join, sql_query.Query, subqueries.AggregateQuery])
 # Django adds these columns itself when it prefetches over a many-to-many relation.
 _PREFETCH = "_prefetch_related_val_"
@@ -62,6 +67,19 @@ def _is_known(kind: type) -> bool:
     return (kind.__module__ in _KNOWN_MODULES and kind.__name__ not in _UNKNOWN_NAMES) or (
         kind.__name__ == "FilteredRelation" and kind.__module__.startswith("django.db.models.")
     )
+
+
+def _has_own_sql(node: Any) -> bool:
+    if type(node) is expressions.Col:
+        return not _has_plain_format(type(node.target))  # type: ignore[arg-type]
+    if isinstance(node, expressions.CombinedExpression) and node.connector not in _OPERATORS:
+        return True
+    return not _OWN_SQL.isdisjoint(getattr(node, "extra", None) or ())
+
+
+@cache
+def _has_plain_format(field_class: type[Any]) -> bool:
+    return str(field_class.select_format.__module__).startswith("django.")
 
 
 class Footprint:
@@ -79,12 +97,14 @@ class Footprint:
                 sql for name, (sql, _) in query.extra_select.items() if name.startswith(_PREFETCH)
             }
             self.cacheable = self.cacheable and node.sql in own
-        elif not _is_known(kind):  # type: ignore[arg-type]
+        elif not _is_known(kind) or _has_own_sql(node):  # type: ignore[arg-type]
             self.cacheable = False
         elif kind is expressions.Window:
             self.has_window = True
 
     def note_from(self, query: Any) -> None:
+        if query.select_for_update:
+            self.cacheable = False
         for alias, source in query.alias_map.items():
             if not query.alias_refcount[alias]:
                 continue
@@ -94,23 +114,6 @@ class Footprint:
                 self.cacheable = False
         if query.extra_tables:
             self.cacheable = False
-
-    def reads_unmanaged(self) -> bool:
-        """Is one of the tables perhaps a view, whose own tables nobody can see?"""
-        return not _unmanaged_tables(apps.get_models(include_auto_created=True)).isdisjoint(
-            self.tables
-        )
-
-
-_unmanaged: tuple[object, frozenset[str]] = (None, frozenset())
-
-
-def _unmanaged_tables(models: Any) -> frozenset[str]:
-    global _unmanaged
-    if _unmanaged[0] is not models:  # the registry returns the same list until it changes
-        found = frozenset(m._meta.db_table for m in models if not m._meta.managed)
-        _unmanaged = (models, found)
-    return _unmanaged[1]
 
 
 class _Recording:
@@ -124,8 +127,9 @@ class _Recording:
         return super().compile(node)  # type: ignore[misc]
 
     def get_from_clause(self) -> Any:
+        clause = super().get_from_clause()  # type: ignore[misc]
         self.footprint.note_from(self.query)
-        return super().get_from_clause()  # type: ignore[misc]
+        return clause
 
 
 @cache
@@ -164,6 +168,6 @@ def footprint_of(compiler: Any, sql: str, params: Any) -> Footprint:
         sql_again, params_again = again.as_sql()
     if sql_again != sql or tuple(params_again) != tuple(params):
         footprint.cacheable = False
-    if footprint.cacheable and footprint.reads_unmanaged():
+    if perhaps_views(footprint.tables):
         footprint.cacheable = False
     return footprint

@@ -5,6 +5,7 @@
   Django 6, `SQLUpdateCompiler.execute_returning_sql`: they know which rows and
   columns an ORM write touches. Signals do not, and bulk operations send none.
 - An execute wrapper on each connection: it sees every statement, the raw ones too.
+- `make_cursor` and `make_debug_cursor` of each connection: see cursors.py.
 - `_commit`, `_rollback` and `_set_autocommit` of each connection: there is no
   public hook right at COMMIT. `on_commit` comes later, and another hook that
   raises prevents it.
@@ -29,6 +30,7 @@ from django.db.models.sql.constants import MULTI
 from zoocache import config, store
 from zoocache.contrib.django import tags, writing
 from zoocache.contrib.django.connection import open_states, state_of
+from zoocache.contrib.django.cursors import watch
 from zoocache.contrib.django.reading import mark_of, read
 
 _PATCHED = "_zoocache_patched"
@@ -48,6 +50,8 @@ def install() -> None:
         if name in compiler.__dict__:
             setattr(compiler, name, _seeing_write(compiler.__dict__[name]))
     connection_created.connect(_connected, dispatch_uid="zoocache.connected")
+    # In front of the user's receivers: what they set up is not part of the connection's identity.
+    connection_created.receivers.insert(0, connection_created.receivers.pop())
     for connection in connections.all(initialized_only=True):
         hook_connection(connection)
     config.register_source(
@@ -94,6 +98,7 @@ def _write(compiler: Any, run: Callable[[], Any]) -> Any:
     compiler._zoocache_writing = True
     try:
         return state_of(compiler.connection).write(
+            compiler,
             writing.tags_of(compiler),
             writing.tables_of(compiler),
             run,
@@ -101,6 +106,7 @@ def _write(compiler: Any, run: Callable[[], Any]) -> Any:
         )
     finally:
         del compiler._zoocache_writing
+        compiler.__dict__.pop("as_sql", None)
 
 
 def hook_connection(connection: Any) -> None:
@@ -119,6 +125,8 @@ def hook_connection(connection: Any) -> None:
             return set_autocommit(autocommit)
         return state.commit(lambda: set_autocommit(autocommit))
 
+    connection.make_cursor = watch(connection.make_cursor, state)
+    connection.make_debug_cursor = watch(connection.make_debug_cursor, state)
     connection._commit = lambda: state.commit(commit)
     connection._rollback = lambda: state.rollback(rollback)
     connection._set_autocommit = _set_autocommit
@@ -154,7 +162,8 @@ class DjangoFramework:
         stamps, clean = [], True
         for state in open_states():
             state.settle()
-            clean = clean and not (state.dirty or state.pinned or state.foreign_session)
+            clean = clean and not (state.dirty or state.pinned or state.bypassed())
+            clean = clean and not (state.begun and state.stamp is None)
             if state.stamp is not None:
                 stamps.append(state.stamp)
         return store.Guard(min(stamps, default=None), clean)

@@ -21,95 +21,165 @@ class Kind(enum.Enum):
     """May write to any table."""
     COMMIT = enum.auto()
     ROLLBACK = enum.auto()
-    SESSION = enum.auto()
-    """Changes what later statements of the connection see (search_path, role, database)."""
 
 
 class Effect(NamedTuple):
     kind: Kind
     tables: frozenset[str] = frozenset()
+    session: bool = False
+    """May it change what later statements of the connection see (search_path, role, database)?"""
+    returning: bool = False
+    """Does a write give rows, which must perhaps be fetched before it is committed?"""
 
 
-_READ = Effect(Kind.READ)
-_UNKNOWN = Effect(Kind.UNKNOWN)
-
-# Strings, comments and dollar quotes hold no SQL and are cut out; quoted names
-# are matched so that nothing inside them is taken for the start of one, and
-# kept. /*! ... */ is code to MySQL. Locking clauses are no writes.
+# Strings and comments hold no SQL and are cut out; quoted names are matched so
+# that nothing inside them is taken for the start of one, and kept. Locking
+# clauses are no writes.
 _NOISE = re.compile(
     r"""(?P<name>"(?:[^"]|"")*" | `(?:[^`]|``)*`)
-        | '(?:[^']|'')*' | --[^\n]* | /\*(?![!M]).*?\*/ | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+        | (?P<string>'(?:[^']|'')*') | --(?=[ \t\r\n]|$)[^\r\n]* | /\*.*?\*/
         | \bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b""",
     re.DOTALL | re.VERBOSE | re.IGNORECASE,
 )
-# The dialects disagree about these inside and around strings: nothing is cut out then.
-_AMBIGUOUS = re.compile(r"[\\#]")
+# The dialects disagree where these begin and end strings, names and comments:
+# escapes, # comments, [names] with quotes in them, dollar quotes, comments that
+# are code to MySQL, a comment in a comment.
+_AMBIGUOUS = re.compile(
+    r"""[\\\#] | \[[^\]]*['"`] | \$(?!\d) | /\*(?:M?!|[^*]*(?:\*(?!/)[^*]*)*/\*)""", re.VERBOSE
+)
+# And these, if they are left over: something unfinished, a -- that may be two signs.
+_LEFT_OVER = re.compile(r"""['"`] | /\* | \*/ | --""", re.VERBOSE)
 
-_NAME = r'(?:"(?:[^"]|"")+"|`(?:[^`]|``)+`|\[[^\]]+\]|[\w$]+)'
+_NAME = r'(?:"(?:[^"]|"")+"|`(?:[^`]|``)+`|\[[^\]]+\]|(?:[\w$]|[^\x00-\x7F])+)'
 _TARGET = re.compile(
     rf"""\b(?: INSERT (?:\s+(?:OR\s+\w+|IGNORE|LOW_PRIORITY|HIGH_PRIORITY|DELAYED))* \s+INTO
              | REPLACE (?:\s+(?:LOW_PRIORITY|DELAYED))? \s+INTO
-             | MERGE \s+INTO
              | UPDATE (?:\s+OR\s+\w+)? (?:\s+ONLY)?
              | DELETE \s+FROM (?:\s+ONLY)?
-        ) \s+ (?P<name>{_NAME}(?:\s*\.\s*{_NAME})*) (?P<list>\s*,)?""",
+        ) \s+ (?P<name>{_NAME}(?:\s*\.\s*{_NAME})*) (?P<more>\s*[,(*])?""",
     re.VERBOSE | re.IGNORECASE,
 )
+# Words that may follow in a target's place without being its name.
+_MODIFIERS = frozenset(["ONLY", "LOW_PRIORITY", "HIGH_PRIORITY", "DELAYED", "QUICK", "IGNORE"])
 # An upsert's own update names no table.
-_UPSERT = re.compile(r"\b(?:DO|KEY)\s+UPDATE\b", re.IGNORECASE)
+_UPSERT = re.compile(
+    r"\bON\s+DUPLICATE\s+KEY\s+UPDATE\b | \bDO\s+UPDATE\s+SET\b", re.VERBOSE | re.IGNORECASE
+)
 _WRITE = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE\s+INTO|MERGE)\b", re.IGNORECASE)
 _INTO = re.compile(r"\bINTO\b", re.IGNORECASE)
-_SEVERAL_TABLES = re.compile(r"\b(?:JOIN|USING)\b", re.IGNORECASE)
-_SET_CONFIG = re.compile(r"\bSET_CONFIG\s*\(", re.IGNORECASE)
+_SEVERAL_TABLES = re.compile(
+    r"\b(?:JOIN|USING)\b | \bUPDATE\b(?:(?!\bSET\b).)*,", re.VERBOSE | re.IGNORECASE | re.DOTALL
+)
+_SESSION = re.compile(r"\b(?:SET|RESET|USE|ATTACH|DETACH|DISCARD)\b", re.IGNORECASE)
+_SET_CONFIG = re.compile(r"\bSET_CONFIG\b", re.IGNORECASE)
+_BODY = re.compile(r"\$(\w*)\$.*?\$\1\$", re.DOTALL)
+_HARMLESS_SET = re.compile(
+    r"""SET\s+ (?:(?:SESSION|LOCAL)\s+)? (?: CONSTRAINTS | FOREIGN_KEY_CHECKS | APPLICATION_NAME
+        | (?:STATEMENT|LOCK|IDLE_IN_TRANSACTION_SESSION|IDLE_SESSION)_TIMEOUT )\b""",
+    re.VERBOSE | re.IGNORECASE,
+)
 
 _QUERIES = frozenset(["SELECT", "WITH", "VALUES"])
-_STATEMENTS = frozenset(["INSERT", "REPLACE", "MERGE", "UPDATE", "DELETE", "WITH"])
+_STATEMENTS = frozenset(["INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"])
 _HARMLESS = frozenset([
-    "SHOW", "DESCRIBE", "DESC", "SAVEPOINT", "RELEASE", "BEGIN", "START", "PRAGMA", "FETCH",
-    "MOVE", "DECLARE", "CLOSE", "LISTEN", "UNLISTEN", "NOTIFY", "ANALYZE", "CHECKPOINT",
+    "SHOW", "DESCRIBE", "DESC", "SAVEPOINT", "RELEASE", "BEGIN", "START", "FETCH", "MOVE",
+    "DECLARE", "CLOSE", "LISTEN", "UNLISTEN", "NOTIFY", "ANALYZE", "CHECKPOINT",
 ])  # fmt: skip
-_SESSION = frozenset(["SET", "RESET", "USE", "ATTACH", "DETACH", "DISCARD"])
+_SESSION_WORDS = frozenset(["SET", "RESET", "USE", "ATTACH", "DETACH", "DISCARD"])
+# Of SQLite; any other one may change what queries return (case_sensitive_like).
+_HARMLESS_PRAGMA = re.compile(
+    r"""PRAGMA\s+ (?:\w+\s*\.\s*)? (?: \w+ \s*$ | (?:
+        foreign_key\w* | defer_foreign_keys | table_\w+ | index_\w+ | journal_\w+ | synchronous
+        | cache_\w+ | mmap_size | temp_store | busy_timeout | wal_\w+ | optimize | \w+_check
+        | auto_vacuum | incremental_vacuum | secure_delete | analysis_limit | threads | user_version
+        )\b )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_READ = Effect(Kind.READ)
 
 
 @lru_cache(maxsize=512)
 def effect_of(sql: str) -> Effect:
     """What the statement may do: a matter of its text, not of its parameters."""
-    text = sql
     if not _AMBIGUOUS.search(sql):
-        text = _NOISE.sub(lambda match: match["name"] or " ", sql)
-    text = text.strip().rstrip(";").strip()
-    first = re.match(r"[\s(]*(\w+)", text)
-    word = first[1].upper() if first else ""
-    if ";" in text:
-        return _UNKNOWN
+        text = _NOISE.sub(lambda cut: cut["name"] or ("''" if cut["string"] else " "), sql)
+        if not _LEFT_OVER.search(_NOISE.sub(" ", text)):
+            return _effect_of_clear(text.strip().rstrip(";").strip())
+    return _effect_of_unclear(sql)
+
+
+def _effect_of_unclear(sql: str) -> Effect:
+    """Where it is not sure what is a string: a read if not even a string speaks of writing."""
+    word = _first_word(sql)
+    session = _SET_CONFIG.search(sql) is not None
+    if word == "CREATE":  # what the body of a function says is not run now
+        session = session or any(_sets(part) for part in _BODY.sub(" ", sql).split(";"))
+    elif ";" in sql or word not in _QUERIES | _STATEMENTS:
+        session = session or not word or _SESSION.search(sql) is not None
+    writes = _WRITE.search(sql) or _INTO.search(sql) or ";" in sql
+    if word in _QUERIES and not writes:
+        return Effect(Kind.READ, session=session)
+    return Effect(Kind.UNKNOWN, session=session, returning=True)
+
+
+def _effect_of_clear(text: str) -> Effect:
+    if not text:
+        return _READ
+    word = _first_word(text)
+    session = not word or _SET_CONFIG.search(text) is not None or any(map(_sets, text.split(";")))
+    unknown = Effect(Kind.UNKNOWN, session=session, returning=True)
+    if ";" in text or not word:
+        return unknown
+    writes = _WRITE.search(text) is not None
     if word in ("COMMIT", "END"):
-        return Effect(Kind.COMMIT)
+        # Another session may have written what was prepared.
+        prepared = re.search(r"\bPREPARED\b", text, re.IGNORECASE)
+        return unknown if prepared else Effect(Kind.COMMIT)
     if word in ("ROLLBACK", "ABORT"):
         # ROLLBACK TO: what was written before the savepoint is still there.
-        return _READ if re.search(r"\bTO\b", text, re.IGNORECASE) else Effect(Kind.ROLLBACK)
-    if word in _SESSION:
-        harmless = re.match(r"SET\s+CONSTRAINTS\b", text, re.IGNORECASE)
-        return _READ if harmless else Effect(Kind.SESSION)
-    if word in _QUERIES and _SET_CONFIG.search(text):
-        return Effect(Kind.SESSION)
-    if not word or word in _HARMLESS:
+        partial = re.search(r"\b(?:TO|PREPARED)\b", text, re.IGNORECASE)
+        return _READ if partial else Effect(Kind.ROLLBACK)
+    if word in _SESSION_WORDS:
+        # MariaDB: SET STATEMENT ... FOR DELETE ...
+        return unknown if writes else Effect(Kind.READ, session=session)
+    if word == "PRAGMA":
+        return Effect(Kind.READ, session=not _HARMLESS_PRAGMA.match(text))
+    if word in ("BEGIN", "START"):
+        serializable = re.search(r"\bSERIALIZABLE\b", text, re.IGNORECASE)
+        return Effect(Kind.READ, session=serializable is not None)
+    if (word in _HARMLESS or word in _QUERIES) and not writes and not _INTO.search(text):
+        return Effect(Kind.READ, session=session)
+    if word in ("EXPLAIN", "DESCRIBE", "DESC") and not re.search(r"\bANALY[ZS]E\b", text, re.I):
         return _READ
-    if word in _QUERIES and not _WRITE.search(text) and not _INTO.search(text):
-        return _READ
-    if word == "EXPLAIN" and not re.search(r"\bANALY[ZS]E\b", text, re.IGNORECASE):
-        return _READ
-    return _targets(text) if word in _STATEMENTS else _UNKNOWN
+    return (_targets(text, session) or unknown) if word in _STATEMENTS else unknown
 
 
-def _targets(text: str) -> Effect:
+def _sets(statement: str) -> bool:
+    statement = statement.strip()
+    return _first_word(statement) in _SESSION_WORDS and not _HARMLESS_SET.match(statement)
+
+
+def _first_word(text: str) -> str:
+    first = re.match(r"[\s(]*(\w+)", text)
+    return first[1].upper() if first else ""
+
+
+def _targets(text: str, session: bool) -> Effect | None:
+    returning = re.search(r"\bRETURNING\b", text, re.IGNORECASE) is not None
     text = _UPSERT.sub(" ", text)
     targets = list(_TARGET.finditer(text))
-    named_all = len(targets) == len(_WRITE.findall(text)) > 0
-    if not named_all or any(target["list"] for target in targets):
-        return _UNKNOWN
+    if not len(targets) == len(_WRITE.findall(text)) > 0:
+        return None
+    for target in targets:
+        is_insert = target[0][0] in "iIrR"
+        if target["more"] and not (is_insert and target["more"].strip() == "("):
+            return None
+        if target["name"].upper() in _MODIFIERS:
+            return None
     if _SEVERAL_TABLES.search(text) and not re.match(r"[\s(]*(?:INSERT|REPLACE)\b", text, re.I):
-        return _UNKNOWN
-    return Effect(Kind.WRITE, frozenset(last_part(target["name"]) for target in targets))
+        return None
+    tables = frozenset(last_part(target["name"]) for target in targets)
+    return Effect(Kind.WRITE, tables, session, returning)
 
 
 def last_part(name: str) -> str:

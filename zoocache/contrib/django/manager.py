@@ -35,8 +35,8 @@ class ZooCacheManager(models.Manager.from_queryset(ZooQuerySet)):  # type: ignor
         super().__init_subclass__(**kwargs)
         own = cls.__dict__.get("_queryset_class")
         if own is not None and not issubclass(own, ZooQuerySet):
-            # ZooCacheManager.from_queryset(MyQuerySet) keeps both.
-            cls._queryset_class = type(f"Zoo{own.__name__}", (ZooQuerySet, own), {})
+            # ZooCacheManager.from_queryset(MyQuerySet) keeps both; what the user wrote goes first.
+            cls._queryset_class = type(f"Zoo{own.__name__}", (own, ZooQuerySet), {})
 
     def get_queryset(self) -> Any:
         queryset = super().get_queryset()
@@ -58,7 +58,12 @@ def _caching_class(manager_class: type[Any]) -> type[Any]:
     """The manager's class with caching on, as a class so that related managers inherit it."""
     known = manager_class.__dict__.get("_caching_class")
     if known is None:
-        namespace = {"_caching": True, "__module__": manager_class.__module__}
+        # Migrations could not import the class; they have no use for it.
+        namespace = {
+            "_caching": True,
+            "__module__": manager_class.__module__,
+            "use_in_migrations": False,
+        }
         known = type("Cached" + manager_class.__name__, (manager_class,), namespace)
         manager_class._caching_class = known
     return known
@@ -75,18 +80,30 @@ def _declares(cls: type[models.Model], name: str) -> bool:
     return True
 
 
-def _keep_objects_plain(sender: type[models.Model], **kwargs: Any) -> None:
-    """Where the only manager is a caching one, adds Django's `objects` in front of it."""
-    managers = sender._meta.managers
-    caching = [manager for manager in managers if getattr(manager, "_caching", False)]
-    if not caching or len(caching) != len(managers) or sender._meta.default_manager_name:
+def _keep_default_plain(sender: type[models.Model], **kwargs: Any) -> None:
+    """Puts a plain manager in front where a caching one would be the model's default."""
+    options: Any = sender._meta
+    if options.default_manager_name or not options.managers or not _is_caching(options.managers[0]):
         return
-    if any(field.name == "objects" for field in sender._meta.get_fields(include_hidden=True)):
-        return
-    plain: models.Manager[models.Model] = models.Manager()
-    plain.creation_counter = min(manager.creation_counter for manager in caching) - 0.5  # type: ignore[assignment]
-    plain.auto_created = True
-    sender.add_to_class("objects", plain)
+    in_front = min(manager.creation_counter for manager in options.managers) - 0.5
+    plain: Any = next((m for m in options.managers if not _is_caching(m)), None)
+    if plain is None:
+        plain, name = models.Manager(), "objects"
+        plain.auto_created = True
+    else:
+        name = plain.name
+        for own in options.local_managers:
+            if own.name == name:
+                own.creation_counter = in_front
+                options._expire_cache()
+                return
+        plain = copy.copy(plain)
+    plain.creation_counter = in_front
+    sender.add_to_class("uncached" if _declares(sender, name) else name, plain)
 
 
-class_prepared.connect(_keep_objects_plain, dispatch_uid="zoocache.keep_objects_plain")
+def _is_caching(manager: Any) -> bool:
+    return getattr(manager, "_caching", False)
+
+
+class_prepared.connect(_keep_default_plain, dispatch_uid="zoocache.keep_default_plain")

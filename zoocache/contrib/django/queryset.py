@@ -53,14 +53,13 @@ class ZooQuerySet(QuerySet[M]):
 
 def _from_database(name: str) -> Any:
     """A method that writes: what it reads on the way must be what the database holds now."""
-    original = getattr(QuerySet, name)
 
-    @functools.wraps(original)
+    @functools.wraps(getattr(QuerySet, name))
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if mark_of(self.query) is None:
-            return original(self, *args, **kwargs)
-        self._result_cache = None
-        return original(self.no_cache(), *args, **kwargs)
+        if mark_of(self.query) is not None:
+            self._result_cache = None
+            self = self.no_cache()
+        return getattr(super(ZooQuerySet, self), name)(*args, **kwargs)
 
     return method
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
 from django.db.models.sql.constants import MULTI, SINGLE
+from django.utils.asyncio import async_unsafe
 
 from zoocache import codec, points, store
 from zoocache.cacheable import current_frame
@@ -62,8 +63,21 @@ def read(
         or query.select_for_update
         or query.explain_info
     ):
-        return execute()
+        return _uncached(execute)
     return _Read(compiler, execute, mark, result_type, target).result()
+
+
+def _uncached(execute: Callable[[], Any]) -> Any:
+    """Reads from the database; a computation that uses it would not know what it depends on."""
+    frame = current_frame()
+    if frame is not None:
+        frame.storable = False
+    return execute()
+
+
+@async_unsafe
+def _as_django_does() -> None:
+    """Raises SynchronousOnlyOperation where a query would, so that a hit behaves like a miss."""
 
 
 class _Read:
@@ -85,8 +99,9 @@ class _Read:
         except EmptyResultSet:
             return self.execute()  # Django's answer needs no query
         key = self._key(sql, params)
-        if key is None or self.state.foreign_session:
-            return self.execute()
+        if key is None or self.state.bypassed():
+            return _uncached(self.execute)
+        _as_django_does()
         if self.state.dirty and self.state.reads_own_writes(
             footprint_of(self.compiler, sql, params).tables
         ):
@@ -98,7 +113,7 @@ class _Read:
 
     def _key(self, sql: str, params: Any) -> bytes | None:
         try:
-            named = codec.encode((sql, tuple(params), self.single))
+            named = codec.encode((sql, tuple(map(_plain, params)), self.single, self.mark.ttl))
         except UnstorableError:
             return None
         return b"q" + blake2b(self.state.identity() + named, digest_size=20).digest()
@@ -137,7 +152,7 @@ class _Read:
         result = self._execute_compiled(sql, params)
         points.reach("fill:read")
         if stamp is None:
-            return result
+            return _uncached(lambda: result)
         # A driver may return rows lazily only to readers in chunks: these are all there.
         if self.single:
             rows = [] if result is None else [result]
@@ -145,7 +160,7 @@ class _Read:
             rows = [row for chunk in result for row in chunk]
         footprint = footprint_of(self.compiler, sql, params)
         if not footprint.cacheable:
-            return result
+            return _uncached(lambda: result)
         deps = dependencies(self.compiler, footprint, None if self.single else rows)
         frame = current_frame()
         if frame is not None:
@@ -160,3 +175,11 @@ class _Read:
             self.target.fill(key, codec.encode_rows(rows), stamp, ttl=ttl, tags=deps)
         except UnstorableError as error:
             store.log_once(f"rows of {self.compiler.query.model} are not cached: {error}")
+
+
+def _plain(param: Any) -> Any:
+    """A parameter in a form that can be stored; psycopg's integers are classes of their own."""
+    kind = type(param)
+    if isinstance(param, int) and kind.__module__.startswith("psycopg"):
+        return (kind.__name__, int(param))
+    return param

@@ -130,8 +130,11 @@ def depend(tag: str) -> Iterator[str]:
         keys = list(_keys(model._meta.pk, parts)) if parts else []
         if keys and not _foreign_keys(model, parts[0]):
             yield from (row(table, pk) for pk in keys)
+            # What is written to a multi-table parent's columns names the parent's row only.
+            yield from (any_of(parent._meta.db_table) for parent in model._meta.get_parent_list())
         else:
             yield any_of(table)
+            yield from (any_of(parent._meta.db_table) for parent in model._meta.get_parent_list())
 
 
 def _meanings(tag: str) -> Iterator[tuple[type[Model], list[str]]]:

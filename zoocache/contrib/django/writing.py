@@ -16,6 +16,7 @@ from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, 
 
 from zoocache.contrib.django import tags
 from zoocache.contrib.django.dependencies import is_exact_key, pins_of
+from zoocache.contrib.django.registry import cascaded, perhaps_views
 
 WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
 
@@ -24,12 +25,14 @@ def table_of(compiler: Any) -> str:
     return str(compiler.query.get_meta().db_table)
 
 
-def tables_of(compiler: Any) -> set[str]:
-    """The tables that a write changes, with those that the database cascades to."""
+def tables_of(compiler: Any) -> set[str] | None:
+    """The tables that a write changes, with those that the database cascades to; None: any."""
+    meta = compiler.query.get_meta()
     tables = {table_of(compiler)}
     if isinstance(compiler, SQLDeleteCompiler):
-        tables |= _cascaded(compiler.query.get_meta().model, set())
-    return tables
+        tables |= cascaded(meta.model, set())
+    # A write to a view changes tables that nobody can see.
+    return tables if meta.managed and not perhaps_views(tables) else None
 
 
 def tags_of(compiler: Any) -> set[str]:
@@ -92,15 +95,14 @@ def _delete_tags(compiler: Any) -> Iterator[str]:
     table = table_of(compiler)
     yield tags.any_of(table)
     yield from _pinned_rows(compiler.query, table)
-    for cascaded in _cascaded(compiler.query.get_meta().model, set()):
-        yield tags.root(cascaded)
+    for reached in cascaded(compiler.query.get_meta().model, set()):
+        yield tags.root(reached)
 
 
 def _foreign_keys(meta: Any) -> list[Any]:
     """The columns of the table whose values may narrow a cached query."""
-    return [
-        f for f in meta.local_concrete_fields if isinstance(f, ForeignKey) and not f.primary_key
-    ]
+    local = meta.concrete_model._meta.local_concrete_fields  # a proxy has none of its own
+    return [field for field in local if isinstance(field, ForeignKey) and not field.primary_key]
 
 
 def _membership(table: str, field: Any, value: Any) -> Iterator[str]:
@@ -130,17 +132,3 @@ def _pinned_rows(query: Any, table: str) -> Iterator[str]:
                 yield from _row(table, pin.field, value)
             return
     yield tags.rows(table)
-
-
-def _cascaded(model: Any, seen: set[str]) -> set[str]:
-    """The tables that the database itself changes when rows of the model go (Django 6.1)."""
-    try:
-        from django.db.models.deletion import DatabaseOnDelete
-    except ImportError:
-        return seen
-    for relation in model._meta.related_objects:
-        table = relation.related_model._meta.db_table
-        if isinstance(relation.on_delete, DatabaseOnDelete) and table not in seen:
-            seen.add(table)
-            _cascaded(relation.related_model, seen)
-    return seen

@@ -1,0 +1,258 @@
+#include "harness.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <time.h>
+
+_Thread_local char context[200];
+_Thread_local int64_t got;
+_Thread_local void (*on_every_point)(const char *point);
+
+/* A test checks that this list is what the sources have. */
+const char *const all_points[] = {
+    "segment:attaching", "segment:allocated",   "segment:before-ready", "set:before-publish",
+    "set:reserved",      "log:before-write",    "log:after-write",      "log:copied",
+    "get:copied",        "index:before-replace", "index:tentative",     "index:before-final",
+    "index:before-remove", "bump:ticked",       "bump:raised",          "tag:floor-raised",
+    NULL,
+};
+
+static pid_t owner; /* of the segment's name: forked children must not remove it */
+
+static void remove_segment(void)
+{
+    if (getpid() == owner)
+        zoo_unlink(segment_name());
+}
+
+_Noreturn void check_failed(const char *file, int line, const char *what, int64_t a, int64_t b)
+{
+    fprintf(stderr, "%s:%d: failed: %s (%" PRId64 ", %" PRId64 ")\n  context: %s\n  ZOO_TEST_SEED=%" PRIu64
+                    ", pid %d\n", file, line, what, a, b, context, base_seed(), (int)getpid());
+    fflush(stderr);
+    remove_segment();
+    _exit(1);
+}
+
+void check_equal(const char *file, int line, const char *what, int64_t a, int64_t b)
+{
+    if (a != b)
+        check_failed(file, line, what, a, b);
+}
+
+uint64_t base_seed(void)
+{
+    static uint64_t seed;
+    if (seed == 0) {
+        const char *given = getenv("ZOO_TEST_SEED");
+        if (given != NULL)
+            seed = strtoull(given, NULL, 10);
+        else if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+            seed = (uint64_t)time(NULL);
+        seed |= 1;
+    }
+    return seed;
+}
+
+struct rng rng_for(uint64_t who)
+{
+    return (struct rng){zoo_mix(base_seed() + who * ZOO_PRIME)};
+}
+
+uint64_t rng_next(struct rng *rng)
+{
+    return zoo_mix(rng->state += ZOO_LANE_1);
+}
+
+const char *segment_name(void)
+{
+    static char name[100];
+    if (name[0] == '\0') {
+        const char *given = getenv("ZOO_TEST_SEGMENT");
+        snprintf(name, sizeof name, "%s-%d", given ? given : "test-c", (int)getpid());
+        owner = getpid();
+        atexit(remove_segment);
+    }
+    return name;
+}
+
+zoo_seg *fresh(uint64_t size)
+{
+    zoo_seg *seg;
+    zoo_unlink(segment_name());
+    CHECK_EQ(zoo_open(segment_name(), size, 1000, &seg), ZOO_OK);
+    return seg;
+}
+
+zoo_seg *attach_again(void)
+{
+    zoo_seg *seg;
+    CHECK_EQ(zoo_open(segment_name(), 0, 1000, &seg), ZOO_OK);
+    return seg;
+}
+
+void check_sound(zoo_seg *seg)
+{
+    zoo_report report;
+    uint64_t violations = zoo_check(seg, &report);
+    CHECK_EQ(report.words_misplaced, 0);
+    CHECK_EQ(report.keys_doubled, 0);
+    CHECK_EQ(report.clocks_ahead, 0);
+    CHECK_EQ(violations, 0);
+}
+
+static _Thread_local struct {
+    const char *point;
+    unsigned count;
+    action *act;
+    void *arg;
+} plan;
+
+void at_point_after(const char *point, unsigned count, action *act, void *arg)
+{
+    plan.point = point;
+    plan.count = count;
+    plan.act = act;
+    plan.arg = arg;
+}
+
+void at_point(const char *point, action *act, void *arg)
+{
+    at_point_after(point, 1, act, arg);
+}
+
+bool point_passed(void)
+{
+    bool passed = plan.point == NULL;
+    plan.point = NULL;
+    return passed;
+}
+
+void zoo_fault(const char *point)
+{
+    if (on_every_point != NULL)
+        on_every_point(point);
+    if (plan.point == NULL || strcmp(plan.point, point) != 0 || --plan.count > 0)
+        return;
+    plan.point = NULL; /* what the action does is not disturbed itself */
+    plan.act(plan.arg);
+}
+
+/* Tags with spaces between them, as the core wants them: with NULs. */
+static size_t pack(const char *tags, char *out)
+{
+    size_t len = strlen(tags);
+    for (size_t i = 0; i < len; i++)
+        out[i] = tags[i] == ' ' ? '\0' : tags[i];
+    return len;
+}
+
+int set_bytes(zoo_seg *seg, const char *key, const char *value, size_t len, const char *tags,
+              uint64_t stamp)
+{
+    char packed[256];
+    size_t n = pack(tags, packed);
+    return zoo_set(seg, key, strlen(key), value, len, 0, packed, n, NULL, 0, stamp);
+}
+
+int set_text(zoo_seg *seg, const char *key, const char *text, const char *tags)
+{
+    return set_bytes(seg, key, text, strlen(text), tags, 0);
+}
+
+int fill_text(zoo_seg *seg, const char *key, const char *text, const char *tags, uint64_t stamp)
+{
+    return set_bytes(seg, key, text, strlen(text), tags, stamp);
+}
+
+int invalidate(zoo_seg *seg, const char *tags)
+{
+    char packed[256];
+    size_t n = pack(tags, packed);
+    return zoo_invalidate(seg, packed, n);
+}
+
+int delete_key(zoo_seg *seg, const char *key)
+{
+    return zoo_delete(seg, key, strlen(key));
+}
+
+const char *get_text(zoo_seg *seg, const char *key)
+{
+    static _Thread_local char text[8192];
+    zoo_reader *reader = zoo_reader_new(seg, seg->max_record, 0);
+    got = zoo_get(reader, key, strlen(key));
+    if (got >= 0) {
+        CHECK(got < (int64_t)sizeof text);
+        memcpy(text, zoo_reader_value(reader), (size_t)got);
+        text[got] = '\0';
+    }
+    zoo_reader_free(reader);
+    return got >= 0 ? text : NULL;
+}
+
+void lap(zoo_seg *seg)
+{
+    zoo_add_seq_cst(seg->log[ZOO_LOG_MAIN].head, seg->log[ZOO_LOG_MAIN].size);
+}
+
+void half_a_lap(zoo_seg *seg)
+{
+    zoo_log_reserve(seg, ZOO_LOG_MAIN, seg->log[ZOO_LOG_MAIN].size / 2);
+}
+
+void make_key_like(zoo_seg *seg, const char *like, bool same_fp, char out[24])
+{
+    uint64_t hash = zoo_key_hash(seg, like, strlen(like));
+    for (uint64_t i = 0;; i++) {
+        snprintf(out, 24, "like%" PRIu64, i);
+        uint64_t other = zoo_key_hash(seg, out, strlen(out));
+        bool same_bucket = ((other ^ hash) & seg->bucket_mask) == 0;
+        if (same_bucket && (other >> 52 == hash >> 52) == same_fp && strcmp(out, like) != 0)
+            return;
+    }
+}
+
+pid_t fork_off(void)
+{
+    pid_t parent = getpid();
+    fflush(NULL);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+            _exit(1);
+    }
+    return pid;
+}
+
+int in_child(action *act, void *arg)
+{
+    int status;
+    pid_t pid = fork_off();
+    if (pid == 0) {
+        act(arg);
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+_Noreturn void die_hard(void *unused)
+{
+    (void)unused;
+    kill(getpid(), SIGKILL);
+    for (;;)
+        pause();
+}
+
+uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}

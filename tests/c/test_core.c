@@ -1,0 +1,306 @@
+/*
+ * test_core.c - the parts on their own: clock, tags, log. And main().
+ *
+ *     test_core            all suites
+ *     test_core NAME...    those
+ *     test_core --list     their names
+ *     test_core --points   the fault points that the harness knows
+ */
+#include "harness.h"
+
+static void clock_ticks_strictly(void)
+{
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    CHECK(zoo_stamp(seg) != 0);
+    for (int i = 0; i < 100000; i++) {
+        uint64_t before = zoo_hlc_read(seg);
+        uint64_t tick = zoo_hlc_tick(seg);
+        CHECK(tick > before);
+        CHECK_EQ(zoo_hlc_read(seg), tick);
+    }
+    zoo_close(seg);
+}
+
+static void clock_merges_within_bounds(void)
+{
+    const uint64_t second = 1000000000u / ZOO_CLOCK_UNIT_NS;
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    uint64_t now = zoo_hlc_tick(seg);
+    CHECK_EQ(zoo_merge(seg, now - 1), 1); /* behind: nothing to do */
+    CHECK_EQ(zoo_hlc_read(seg), now);
+    CHECK_EQ(zoo_merge(seg, now + 30 * second), 1);
+    CHECK_EQ(zoo_hlc_read(seg), now + 30 * second);
+    CHECK_EQ(zoo_merge(seg, now + 3600 * second), 0);
+    CHECK_EQ(zoo_merge(seg, UINT64_MAX), 0);
+    CHECK_EQ(zoo_hlc_read(seg), now + 30 * second);
+    CHECK_EQ(zoo_hlc_tick(seg), now + 30 * second + 1); /* still strict when ahead of time */
+    /* Step by step is no way round the bound. */
+    for (int i = 0; i < 100; i++)
+        zoo_merge(seg, zoo_hlc_read(seg) + 50 * second);
+    CHECK(zoo_hlc_read(seg) < now + 120 * second);
+    CHECK(zoo_hlc_read(seg) <= ZOO_CLOCK_MASK);
+    zoo_close(seg);
+}
+
+static void clock_refuses_stamps_from_the_future(void)
+{
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    uint64_t stamp = zoo_stamp(seg);
+    /* Such a fill would outlive every invalidation until the clock has caught up. */
+    CHECK_EQ(fill_text(seg, "k", "v", "t", stamp + 1), ZOO_BORN_DEAD);
+    CHECK_EQ(fill_text(seg, "k", "v", "t", ZOO_CLOCK_MASK), ZOO_BORN_DEAD);
+    CHECK_EQ(fill_text(seg, "k", "v", "t", UINT64_MAX), ZOO_E_ARGUMENT);
+    CHECK(get_text(seg, "k") == NULL);
+    CHECK_EQ(fill_text(seg, "k", "v", "t", stamp), ZOO_OK);
+    zoo_close(seg);
+}
+
+/* What a get asks is what the clocks say. */
+static void tags_agree(zoo_seg *seg, uint64_t tag, uint64_t stamp)
+{
+    const uint64_t key_hash = 12345;
+    uint64_t of_key = zoo_tag_clock(seg, zoo_tag_of_key(key_hash));
+    bool fresh = (of_key <= stamp && zoo_tag_clock(seg, tag) <= stamp) || zoo_hlc_read(seg) <= stamp;
+    stamp &= ZOO_CLOCK_MASK;
+    CHECK_EQ(zoo_tag_fresh(seg, stamp, key_hash, &tag, 1), fresh);
+}
+
+/* Random raises of far more tags than there is room for, against an exact map. */
+static void tags_never_forget(void)
+{
+    enum { TAGS = 5000, STEPS = 60000 };
+    static uint64_t exact[TAGS], seen[TAGS];
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    struct rng rng = rng_for(1);
+    CHECK_EQ(seg->tag_mask, 63);
+    memset(exact, 0, sizeof exact);
+    memset(seen, 0, sizeof seen);
+    for (int step = 0; step < STEPS; step++) {
+        uint64_t tag = rng_below(&rng, TAGS);
+        uint64_t hash = zoo_mix(tag + 1);
+        /* Now and then a late bumper, with a clock that others have overtaken. */
+        uint64_t clock = zoo_hlc_tick(seg);
+        if (rng_below(&rng, 4) == 0)
+            clock -= rng_below(&rng, 1 + (clock < 5000 ? clock - 1 : 5000));
+        zoo_tag_raise(seg, hash, clock);
+        exact[tag] = clock > exact[tag] ? clock : exact[tag];
+        for (int look = 0; look < 8; look++) {
+            uint64_t other = look == 0 ? tag : rng_below(&rng, TAGS);
+            uint64_t clock_of = zoo_tag_clock(seg, zoo_mix(other + 1));
+            snprintf(context, sizeof context, "step %d, tag %d", step, (int)other);
+            CHECK(clock_of >= exact[other]); /* coarser, never forgotten */
+            CHECK(clock_of >= seen[other]);  /* and never backwards */
+            CHECK(clock_of <= zoo_hlc_read(seg));
+            seen[other] = clock_of;
+            tags_agree(seg, zoo_mix(other + 1), clock_of + rng_below(&rng, 3) - 1);
+        }
+    }
+    check_sound(seg);
+    zoo_close(seg);
+}
+
+/* As long as a set has room its tags are exact: no needless misses. */
+static void tags_are_exact_while_there_is_room(void)
+{
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    uint64_t clocks[ZOO_WAYS];
+    for (uint64_t i = 1; i < ZOO_WAYS; i++)
+        zoo_tag_raise(seg, i << 48, clocks[i] = zoo_hlc_tick(seg));
+    for (uint64_t i = 1; i < ZOO_WAYS; i++)
+        CHECK_EQ(zoo_tag_clock(seg, i << 48), clocks[i]);
+    CHECK_EQ(zoo_tag_clock(seg, 99ull << 48), 0);
+    /* One too many: the oldest goes into the floor, the others stay exact. */
+    uint64_t newest = zoo_hlc_tick(seg);
+    zoo_tag_raise(seg, 99ull << 48, newest);
+    CHECK_EQ(zoo_tag_clock(seg, 99ull << 48), newest);
+    CHECK_EQ(zoo_tag_clock(seg, 1ull << 48), clocks[1]);
+    CHECK_EQ(zoo_tag_clock(seg, 100ull << 48), clocks[1]);
+    CHECK_EQ(zoo_tag_clock(seg, 7ull << 48), clocks[7]);
+    /* A bump older than all of them raises only the floor. */
+    zoo_tag_raise(seg, 101ull << 48, clocks[1]);
+    CHECK_EQ(zoo_tag_clock(seg, 2ull << 48), clocks[2]);
+    zoo_close(seg);
+}
+
+static void tags_are_parsed(void)
+{
+    static const struct {
+        const char *text;
+        size_t len;
+        int outcome, exact, prefixes;
+    } cases[] = {
+        {"a", 1, ZOO_OK, 1, 1},       {"a:b", 3, ZOO_OK, 1, 2},
+        {"a:b:c", 5, ZOO_OK, 1, 3},   {"a\0b", 3, ZOO_OK, 2, 2},
+        {"a:b\0a:c", 7, ZOO_OK, 2, 4}, {"", 0, ZOO_OK, 0, 0},
+        {":", 1, ZOO_E_TAG, 0, 0},    {"a:", 2, ZOO_E_TAG, 0, 0},
+        {":a", 2, ZOO_E_TAG, 0, 0},   {"a::b", 4, ZOO_E_TAG, 0, 0},
+        {"a\0", 2, ZOO_E_TAG, 0, 0},  {"\0a", 2, ZOO_E_TAG, 0, 0},
+        {"\0", 1, ZOO_E_TAG, 0, 0},   {"a:\0b", 4, ZOO_E_TAG, 0, 0},
+    };
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (int prefixes = 0; prefixes <= 1; prefixes++) {
+            uint64_t out[16];
+            size_t n = cases[i].len / 2 + 1;
+            snprintf(context, sizeof context, "case %d, prefixes %d", (int)i, prefixes);
+            CHECK_EQ(zoo_tag_parse(seg, cases[i].text, cases[i].len, prefixes, out, &n),
+                     cases[i].outcome);
+            if (cases[i].outcome == ZOO_OK)
+                CHECK_EQ(n, prefixes ? cases[i].prefixes : cases[i].exact);
+        }
+    }
+    uint64_t out[2];
+    size_t n = 2;
+    CHECK_EQ(zoo_tag_parse(seg, "a:b", 3, true, out, &n), ZOO_OK);
+    CHECK_EQ(out[0], zoo_tag_hash(seg, "a", 1));
+    CHECK_EQ(out[1], zoo_tag_hash(seg, "a:b", 3));
+    n = 1;
+    CHECK_EQ(zoo_tag_parse(seg, "a:b", 3, true, out, &n), ZOO_TOO_LARGE);
+    zoo_close(seg);
+}
+
+static void log_holds_every_length(void)
+{
+    static char value[5001];
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    for (size_t i = 0; i < sizeof value; i++)
+        value[i] = (char)('a' + i % 23);
+    for (size_t len = 0; len <= 5000; len++) { /* some 60 laps: every place, the end included */
+        snprintf(context, sizeof context, "length %d", (int)len);
+        CHECK_EQ(set_bytes(seg, "key", value, len, "t:u", 0), ZOO_OK);
+        const char *back = get_text(seg, "key");
+        CHECK_EQ(got, len);
+        CHECK(memcmp(back, value, len) == 0);
+    }
+    check_sound(seg);
+    zoo_close(seg);
+}
+
+/* The head is put before the end so that a record crosses it at every 16-byte step. */
+static void log_wraps_across_its_end(void)
+{
+    char value[700];
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    struct zoo_log *log = &seg->log[ZOO_LOG_MAIN];
+    memset(value, 'x', sizeof value);
+    int crossed = 0;
+    for (uint64_t before = 0; before <= 800; before += ZOO_UNIT) {
+        uint64_t head = zoo_load_acquire(log->head);
+        zoo_add_seq_cst(log->head, 2 * log->size - head % log->size - before);
+        snprintf(context, sizeof context, "%d bytes before the end", (int)before);
+        CHECK_EQ(set_bytes(seg, "key", value, sizeof value, "t", 0), ZOO_OK);
+        crossed += before > 0 && before < sizeof value;
+        CHECK(get_text(seg, "key") != NULL && memcmp(get_text(seg, "key"), value, 700) == 0);
+        zoo_seg *other = attach_again();
+        CHECK(get_text(other, "key") != NULL && memcmp(get_text(other, "key"), value, 700) == 0);
+        zoo_close(other);
+    }
+    CHECK(crossed > 40);
+    check_sound(seg);
+    zoo_close(seg);
+}
+
+static void log_laps(void)
+{
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    CHECK_EQ(set_text(seg, "key", "v", ""), ZOO_OK);
+    uint64_t used = zoo_load_acquire(seg->log[ZOO_LOG_MAIN].head) - ZOO_PART_ALIGN;
+    uint64_t left = seg->log[ZOO_LOG_MAIN].size - used;
+    zoo_log_reserve(seg, ZOO_LOG_MAIN, left);
+    CHECK(get_text(seg, "key") != NULL); /* its first byte is the next to go */
+    zoo_log_reserve(seg, ZOO_LOG_MAIN, ZOO_UNIT);
+    CHECK(get_text(seg, "key") == NULL);
+    CHECK_EQ(got, -ZOO_LAPPED);
+    CHECK_EQ(set_text(seg, "key", "w", ""), ZOO_OK);
+    CHECK(strcmp(get_text(seg, "key"), "w") == 0);
+    check_sound(seg);
+    zoo_close(seg);
+}
+
+static void log_takes_the_longest_record_and_no_longer(void)
+{
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    size_t most = seg->max_record - sizeof(struct zoo_rec) - 8; /* a key of 8 padded bytes */
+    char *value = calloc(1, most + 1);
+    CHECK(value != NULL);
+    CHECK_EQ(set_bytes(seg, "key", value, most, "", 0), ZOO_OK);
+    zoo_reader *reader = zoo_reader_new(seg, seg->max_record, 0);
+    CHECK_EQ(zoo_get(reader, "key", 3), most);
+    zoo_reader *small = zoo_reader_new(seg, seg->max_record - 1, 0);
+    CHECK_EQ(zoo_get(small, "key", 3), -ZOO_MORE);
+    CHECK_EQ(set_bytes(seg, "key", value, most + 1, "", 0), ZOO_TOO_LARGE);
+    CHECK_EQ(zoo_get(reader, "key", 3), -ZOO_MISS); /* and the old value is gone */
+    zoo_reader_free(reader);
+    zoo_reader_free(small);
+    free(value);
+    zoo_close(seg);
+}
+
+/* A position needs more than the 54 bits of a word after 2^54 bytes; the head gives the rest. */
+static void log_rebuilds_positions_at_the_word_s_wrap(void)
+{
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    zoo_word *head = seg->log[ZOO_LOG_MAIN].head;
+    zoo_store_relaxed(head, (1ull << 54) - 2048);
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(set_text(seg, "key", "a value of some length", ""), ZOO_OK);
+        CHECK(get_text(seg, "key") != NULL);
+    }
+    CHECK(zoo_load_acquire(head) > 1ull << 54);
+    check_sound(seg);
+    zoo_close(seg);
+}
+
+const struct suite unit_suites[] = {
+    {"clock-ticks", clock_ticks_strictly},
+    {"clock-merges", clock_merges_within_bounds},
+    {"clock-future-stamp", clock_refuses_stamps_from_the_future},
+    {"tags-never-forget", tags_never_forget},
+    {"tags-exact", tags_are_exact_while_there_is_room},
+    {"tags-parsed", tags_are_parsed},
+    {"log-lengths", log_holds_every_length},
+    {"log-wraps", log_wraps_across_its_end},
+    {"log-laps", log_laps},
+    {"log-longest", log_takes_the_longest_record_and_no_longer},
+    {"log-positions", log_rebuilds_positions_at_the_word_s_wrap},
+    {NULL, NULL},
+};
+
+static const struct suite *const groups[] = {unit_suites,     cache_suites, race_suites,
+                                             schedule_suites, crash_suites, storm_suites};
+
+static bool wanted(const char *name, int argc, char **argv)
+{
+    bool any = argc <= 1;
+    for (int i = 1; i < argc; i++)
+        any |= strcmp(argv[i], name) == 0;
+    return any;
+}
+
+int main(int argc, char **argv)
+{
+    bool list = argc == 2 && strcmp(argv[1], "--list") == 0;
+    int ran = 0;
+    if (argc == 2 && strcmp(argv[1], "--points") == 0) {
+        for (const char *const *point = all_points; *point != NULL; point++)
+            puts(*point);
+        return 0;
+    }
+    for (size_t g = 0; g < sizeof groups / sizeof *groups; g++) {
+        for (const struct suite *suite = groups[g]; suite->name != NULL; suite++) {
+            if (list)
+                puts(suite->name);
+            if (list || !wanted(suite->name, argc, argv))
+                continue;
+            uint64_t start = now_ms();
+            context[0] = '\0';
+            suite->run();
+            printf("ok %s (%d ms)\n", suite->name, (int)(now_ms() - start));
+            fflush(stdout);
+            ran++;
+        }
+    }
+    if (ran == 0 && !list)
+        fprintf(stderr, "no such suite\n");
+    return ran == 0 && !list;
+}

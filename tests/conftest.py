@@ -1,0 +1,97 @@
+"""Segments of a test's own, a leak check at the end, and figures in the summary.
+
+`segment_name` is unique to the test and removed after it, with everything whose
+name begins with it. `segment` and `cache` are small ones of that name.
+`evidence("what", operations=..., kills=...)` puts figures into the terminal
+summary, also when the test passes and under xdist.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoocache.shm import MIN_SIZE, Cache, Segment, path_of, unlink
+
+# One id for the run: xdist's workers, and all children of tests, inherit it.
+RUN = os.environ.setdefault("ZOOCACHE_TEST_RUN", secrets.token_hex(3))
+PREFIX = f"test-{RUN}-"
+
+_leaks = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def segment_name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name for this test's segment. `segment_name + "-x"` is this test's, too."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw")
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[:40].strip("-")
+    name = f"{PREFIX}{worker}-{readable}-{zlib.crc32(request.node.nodeid.encode()):08x}"
+    yield name
+    for leftover in _segments(name):
+        unlink(leftover)
+
+
+@pytest.fixture
+def segment(segment_name: str) -> Segment:
+    return Segment(segment_name, MIN_SIZE)
+
+
+@pytest.fixture
+def cache(segment: Segment) -> Cache:
+    return Cache(segment)
+
+
+@pytest.fixture
+def evidence(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Puts figures into the terminal summary."""
+
+    def note(what: str, **figures: int) -> None:
+        text = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in figures.items())
+        record_property("evidence", f"{what}: {text}")
+
+    return note
+
+
+def _segments(prefix: str) -> list[str]:
+    """Names of the segments that begin with `prefix`."""
+    path = Path(path_of(prefix))
+    start = len(Path(path_of("")).name)
+    return sorted(p.name[start:] for p in path.parent.glob(path.name + "*"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):
+        return  # the controller looks, when all workers have ended
+    leaks = session.config.stash[_leaks] = _segments(PREFIX)
+    for name in leaks:
+        unlink(name)
+    if leaks and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    leaks = config.stash.get(_leaks, [])
+    if leaks:
+        terminalreporter.section("segments left behind", sep="=", red=True)
+        for name in leaks:
+            terminalreporter.line(f"{path_of(name)} (removed now)")
+    lines = [
+        text
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, text in report.user_properties
+        if name == "evidence"
+    ]
+    if lines:
+        terminalreporter.section("what was checked", sep="-")
+        for line in sorted(lines):
+            terminalreporter.line(line)

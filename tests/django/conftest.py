@@ -1,0 +1,185 @@
+"""A Django project with real commits: every test starts with empty tables and its own segment."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import django
+import pytest
+import settings as shop_settings
+from django.conf import settings
+from django.db import connections
+from django.db.backends.signals import connection_created
+from django.test.utils import CaptureQueriesContext
+
+if not settings.configured:
+    settings.configure(
+        **{name: getattr(shop_settings, name) for name in dir(shop_settings) if name.isupper()}
+    )
+    django.setup()
+    atexit.register(shutil.rmtree, shop_settings.FOLDER, ignore_errors=True)
+
+from django.apps import apps  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from shop import routing, servers  # noqa: E402
+
+import zoocache  # noqa: E402
+from zoocache import config, points  # noqa: E402
+
+VIEW = "CREATE VIEW shop_activeproduct AS SELECT id, name FROM shop_product WHERE active"
+SQLITE, ROLLBACK, POSTGRES = "default", "other", "pg"
+
+
+def _tune(connection: Any, **kwargs: Any) -> None:
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            mode = "WAL" if connection.alias == SQLITE else "DELETE"
+            cursor.execute(f"PRAGMA journal_mode = {mode}")
+            cursor.execute("PRAGMA synchronous = OFF")
+
+
+connection_created.connect(_tune)
+
+
+@pytest.fixture(scope="session")
+def _allowed(request: pytest.FixtureRequest) -> None:
+    """pytest-django, where it is installed, forbids all queries: these are wanted."""
+    if request.config.pluginmanager.hasplugin("django"):
+        request.getfixturevalue("django_db_blocker").unblock()
+
+
+def _make_tables(alias: str) -> None:
+    call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
+    with connections[alias].cursor() as cursor:
+        cursor.execute(VIEW)
+
+
+@pytest.fixture(scope="session")
+def _sqlite(_allowed: None) -> None:
+    # No segment there, so that nothing is cached while the tables are made.
+    config.set_overrides(name="none", enabled=False)
+    _make_tables(SQLITE)
+    _make_tables(ROLLBACK)
+    config.clear_overrides()
+
+
+@pytest.fixture(scope="session")
+def _postgres(_allowed: None) -> Iterator[None]:
+    server, name = shop_settings.POSTGRES, settings.DATABASES.get(POSTGRES, {}).get("NAME")
+    if server is None:
+        pytest.skip(servers.HOW_TO)
+    with servers.connect_postgres(server) as admin:
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        try:
+            config.set_overrides(name="none", enabled=False)
+            _make_tables(POSTGRES)
+            config.clear_overrides()
+            yield
+        finally:
+            connections[POSTGRES].close()
+            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def tables() -> list[str]:
+    return sorted(
+        {
+            model._meta.db_table
+            for model in apps.get_models(include_auto_created=True)
+            if model._meta.managed and model._meta.app_label == "shop"
+        }
+    )
+
+
+def _empty(connection: Any) -> None:
+    """Empties the tables below Django, so that zoocache sees nothing of it."""
+    connection.ensure_connection()
+    if connection.vendor == "sqlite":
+        raw = connection.connection
+        raw.execute("PRAGMA foreign_keys = OFF")
+        raw.execute("BEGIN")
+        for table in tables():
+            raw.execute(f'DELETE FROM "{table}"')
+        raw.execute("DELETE FROM sqlite_sequence")
+        raw.execute("COMMIT")
+        raw.execute("PRAGMA foreign_keys = ON")
+    else:
+        quoted = ", ".join(f'"{table}"' for table in tables())
+        connection.connection.execute(f"TRUNCATE {quoted} RESTART IDENTITY CASCADE")
+
+
+@pytest.fixture(autouse=True)
+def zoo(segment_name: str, _sqlite: None) -> Iterator[None]:
+    """A segment of the test's own."""
+    zoocache.configure(name=segment_name, size="2MiB")
+    yield
+    points.install(None)
+    config.clear_overrides()
+
+
+def _fresh(alias: str) -> Iterator[Any]:
+    connection = connections[alias]
+    connection.close()
+    _empty(connection)
+    try:
+        with routing.routed_to(alias):
+            yield connection
+    finally:
+        points.install(None)
+        connection.close()
+
+
+@pytest.fixture
+def sqlite(zoo: None) -> Iterator[Any]:
+    """The connection to `default`, with empty tables."""
+    yield from _fresh(SQLITE)
+
+
+@pytest.fixture
+def rollback(zoo: None) -> Iterator[Any]:
+    """The connection to `other`, with empty tables."""
+    yield from _fresh(ROLLBACK)
+
+
+@pytest.fixture
+def postgres(zoo: None, _postgres: None) -> Iterator[Any]:
+    """The connection to PostgreSQL, with empty tables."""
+    yield from _fresh(POSTGRES)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def db(request: pytest.FixtureRequest) -> Any:
+    """A connection with empty tables, to each kind of database; unrouted queries go there."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def queries(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """`with queries(0): ...` asserts how many statements the database got."""
+
+    @contextmanager
+    def counting(expected: int | None = None, alias: str | None = None) -> Iterator[Any]:
+        connection = connections[alias or routing.active]
+        with CaptureQueriesContext(connection) as captured:
+            yield captured
+        if expected is not None:
+            got = [query["sql"] for query in captured.captured_queries]
+            assert len(got) == expected, got
+
+    return counting
+
+
+@pytest.fixture
+def is_cached(queries: Callable[..., Any]) -> Callable[..., bool]:
+    """Does evaluating again take no query? The first evaluation fills the cache."""
+
+    def check(evaluate: Callable[[], Any]) -> bool:
+        evaluate()
+        with queries() as captured:
+            evaluate()
+        return len(captured) == 0
+
+    return check

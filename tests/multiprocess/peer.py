@@ -1,0 +1,66 @@
+"""A process that uses a segment on demand: one JSON command a line, one answer a line.
+
+    python peer.py SEGMENT [fork|spawn]
+
+With `fork`, the segment is opened and used first and a forked child serves;
+with `spawn`, a child of multiprocessing's spawn method does.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from typing import Any
+
+from zoocache.shm import Cache, Segment
+
+
+def answer(cache: Cache, command: str, *arguments: Any) -> Any:
+    if command == "get":
+        value = cache.get(arguments[0])
+        return None if value is None else value.decode()
+    if command == "set":
+        key, value, tags = arguments
+        return cache.set(key, value.encode(), tags=tags).name
+    if command == "fill":
+        key, value, stamp, tags = arguments
+        return cache.fill(key, value.encode(), stamp, tags=tags).name
+    if command == "pid":
+        return os.getpid()
+    return getattr(cache, command)(*arguments)
+
+
+def serve(cache: Cache) -> None:
+    for line in sys.stdin:
+        print(json.dumps(answer(cache, *json.loads(line))), flush=True)
+
+
+def serve_spawned(name: str, stdin: int) -> None:
+    sys.stdin = os.fdopen(os.dup(stdin))
+    serve(Cache(Segment(name)))
+
+
+def main(name: str, how: str = "late") -> None:
+    if how == "late":
+        serve(Cache(Segment(name)))
+    elif how == "fork":
+        cache = Cache(Segment(name))
+        assert cache.get("opened before the fork") == b"yes"
+        if (pid := os.fork()) == 0:
+            serve(cache)
+        else:
+            os.waitpid(pid, 0)
+    else:
+        stdin = os.dup(0)
+        os.set_inheritable(stdin, True)
+        context = multiprocessing.get_context("spawn")
+        # spawn passes on only the descriptors that it knows of: 0 to 2 stay as they are.
+        child = context.Process(target=serve_spawned, args=(name, 0))
+        child.start()
+        child.join()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,41 @@
+"""Deliberate faults, with which the tests prove that they would notice such a one."""
+
+import os
+import signal
+
+from zoocache import store
+from zoocache.shm import Cache
+
+
+def deaf():
+    """No write invalidates anything."""
+    store.bump = lambda tags: None
+
+
+def late_stamp():
+    """A fill counts from when it is stored, not from before its read."""
+    fill = Cache.fill
+    Cache.fill = lambda self, key, value, stamp, **options: fill(
+        self, key, value, self.stamp(), **options
+    )
+
+
+def dies_before_invalidating():
+    """A write that makes the value 666 kills its process after COMMIT, before anybody is told."""
+    bump = store.bump
+
+    def die_or_bump(tags):
+        from things.models import Thing
+
+        if Thing.objects.filter(value=666).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        bump(tags)
+
+    store.bump = die_or_bump
+
+
+BY_NAME = {
+    "deaf": deaf,
+    "late-stamp": late_stamp,
+    "dies-before-invalidating": dies_before_invalidating,
+}

@@ -1,0 +1,174 @@
+"""Builds the tests of the C core (tests/c) and runs them: plain, under ASan and UBSan, under TSan.
+
+The mutants prove that these tests can fail: each takes one rule out of the
+core, and the suites named with it must notice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests" / "c"
+CSRC = ROOT / "csrc"
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("gcc") and shutil.which("make")),
+    reason="gcc and make are needed to build the tests of the C core",
+)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """The workers of one run share their builds."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def build_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    path = shared / "c-core"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def make(build_dir: Path, target: str, **variables: str) -> None:
+    command = ["make", "-C", str(TESTS), f"OUT={build_dir}", target]
+    command += [f"{name}={value}" for name, value in variables.items()]
+    with locked(build_dir / f"{Path(target).name}.lock"):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def run(
+    binary: Path, segment_name: str, *suites: str, limit: float = 600
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(binary), *suites],
+        env={**os.environ, "ZOO_TEST_SEGMENT": segment_name},
+        capture_output=True,
+        text=True,
+        timeout=limit,
+    )
+
+
+@pytest.mark.parametrize("kind", ["plain", "asan", "tsan"])
+def test_suites(kind, build_dir, segment_name, evidence):
+    binary = build_dir / f"test_core.{kind}"
+    make(build_dir, str(binary))
+    if kind == "tsan" and (why := run(binary, segment_name, "clock-ticks").stderr):
+        pytest.skip(f"ThreadSanitizer does not start on this kernel: {why.splitlines()[0]}")
+    done = run(binary, segment_name, *(["storm-threads"] if kind == "tsan" else []))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for figures, suite in re.findall(r"figures (.*)\nok (\S+)", done.stdout):
+        numbers = {name: int(n) for name, n in (pair.split("=") for pair in figures.split())}
+        evidence(f"C core, {kind}, {suite}", **numbers)
+    schedules = sum(map(int, re.findall(r"(\d+) schedules", done.stdout)))
+    evidence(f"C core, {kind}", suites=done.stdout.count("\nok ") + 1, schedules=schedules)
+
+
+def test_compiles_without_warnings(build_dir):
+    make(build_dir, "lint")
+
+
+def test_every_fault_point_is_known(build_dir):
+    """A point that is renamed or new must be killed at, too."""
+    binary = build_dir / "test_core.plain"
+    make(build_dir, str(binary))
+    known = subprocess.run([str(binary), "--points"], capture_output=True, text=True).stdout
+    sources = "".join(path.read_text() for path in CSRC.glob("*.c"))
+    assert sorted(known.split()) == sorted(set(re.findall(r'ZOO_FAULT\("([^"]+)"\)', sources)))
+    crash = (TESTS / "test_crash.c").read_text()
+    assert [point for point in known.split() if f'"{point}"' not in crash] == []
+
+
+MUTANTS = {
+    "tick-not-strict": (
+        "zoo_hlc.c", "now > last ? now : last + 1", "now > last ? now : last", "clock-ticks"),
+    "merge-without-bound": (
+        "zoo_hlc.c", "remote > physical(seg) + ZOO_HLC_MAX_LEAD", "0", "clock-merges"),
+    "fold-without-floor": (
+        "zoo_tag.c", "zoo_max_release(set, folded);", "", "tags-never-forget"),
+    "floor-not-read": (
+        "zoo_tag.c", "(zoo_load_acquire(set) & ZOO_CLOCK_MASK) > stamp", "0", "tags-never-forget"),
+    "tie-is-stale": (
+        "zoo_tag.c", "if (zoo_hlc_read(seg) <= stamp)\n        return true;",
+        "if (zoo_hlc_read(seg) <= stamp)\n        stamp--;", "stamps"),
+    "clear-not-looked-at": (
+        "zoo_tag.c", "if (zoo_load_acquire(&seg->hdr->root) > stamp)", "if (0)", "prefixes"),
+    "checksum-without-position": (
+        "zoo_log.c", "zoo_step(seg->sum_seed, pos.bytes | log)",
+        "zoo_step(seg->sum_seed, (pos.bytes & 0) | log)", "own-position"),
+    "checksum-not-checked": (
+        "zoo_log.c", "copy->sum != zoo_sum_end(&sum, bytes / 8) ||", "", "scribbled"),
+    "lap-not-checked": (
+        "zoo_log.c",
+        "if (!intact(log, pos, zoo_load_relaxed(log->head)))\n        return ZOO_LAPPED;",
+        "", "get-order"),
+    "stalled-writer-does-not-look": (
+        "zoo_log.c", "if (!zoo_log_intact(seg, log, pos))\n        return false;", "",
+        "race-stalled-writer"),
+    "dead-word-ignored": (
+        "zoo_index.c", "i += zoo_cas_seq_cst(bucket + i, word, 0);\n                break;",
+        "i++;\n                break;", "race-replace-lapped"),
+    "scan-skipped": (
+        "zoo_index.c",
+        "if (look_around(seg, bucket, own, tentative, key_hash, rec, &withdrew) == STEP_RESTART)",
+        "if (withdrew && look_around(seg, bucket, own, tentative, key_hash, rec, &withdrew))",
+        "schedules-of-more"),
+    "dead-inserter-respected": (
+        "zoo_index.c", "if (i > own || *withdrew)", "if (i > own)", "dead-inserters"),
+    "lower-inserter-ignored": (
+        "zoo_index.c",
+        "zoo_cas_seq_cst(bucket + own, tentative, 0);\n            *withdrew = true;",
+        "i++;\n            continue;", "schedules-of-more"),
+    "older-fill-wins": (
+        "zoo_index.c", "if (is_fill && found.stamp > rec->stamp)", "if (0)", "race-older-fill"),
+    "copy-after-tags": (
+        "zoo_cache.c",
+        'ZOO_FAULT("get:copied");', 'uint64_t at_copy = rec->stamp; ZOO_FAULT("get:copied"); '
+        "if (at_copy) rec->stamp = zoo_hlc_read(seg);", "get-order"),
+    "delete-without-tag": (
+        "zoo_cache.c", "bump(seg, &tag, 1);", "(void)tag;", "race-overtaken-fill"),
+    "failed-set-keeps-old": (
+        "zoo_cache.c", "zoo_index_remove(seg, key_hash, key, key_len);\n    count_set",
+        "(void)0;\n    count_set", "failed-set"),
+    "bump-without-tick": (
+        "zoo_cache.c", "uint64_t clock = zoo_hlc_tick(seg);", "uint64_t clock = zoo_hlc_read(seg);",
+        "schedules-stale"),
+    "stamp-at-store": (
+        "zoo_cache.c", "rec->stamp = stamp;", "rec->stamp = zoo_hlc_read(seg);",
+        "schedules-stale"),
+    "half-made-accepted": (
+        "zoo_segment.c", "zoo_store_release(&hdr->state, ZOO_STATE_READY);", "", "values"),
+    "lock-not-taken": (
+        "zoo_segment.c", "if (flock(fd, LOCK_EX | LOCK_NB) == 0)", "if (1)", "creator-stops"),
+    "link-not-compared": (
+        "zoo_segment.c", "!still_named(object, fd)", "0", "name-removed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_caught(name, tmp_path, segment_name):
+    file, rule, without, suites = MUTANTS[name]
+    shutil.copytree(CSRC, tmp_path / "csrc")
+    source = (tmp_path / "csrc" / file).read_text()
+    assert source.count(rule) == 1, "the source has changed: adapt this mutant"
+    (tmp_path / "csrc" / file).write_text(source.replace(rule, without))
+    binary = tmp_path / "test_core.plain"
+    flags = {"flags.plain": "-O0", "WARN": "-w"}
+    make(tmp_path, str(binary), CSRC=str(tmp_path / "csrc"), **flags)
+    done = run(binary, segment_name, *suites.split(), limit=60)
+    assert done.returncode != 0, f"nobody noticed:\n{done.stdout}"

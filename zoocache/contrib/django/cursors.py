@@ -1,0 +1,97 @@
+"""Cursors that tell what the execute wrappers are not told.
+
+COPY, `callproc`, `executescript` and the like do not pass the wrappers. And the
+end of a cursor matters: SQLite commits a statement with RETURNING, and lets go
+of a SELECT's snapshot, only when the last row was fetched or the cursor closed;
+what other statements do on the connection does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+# The other callables of a driver's cursor may run statements.
+_HARMLESS = frozenset([
+    "close", "fetchall", "fetchmany", "fetchone", "mogrify", "nextset", "results", "row_factory",
+    "scroll", "set_result", "setinputsizes", "setoutputsize", "setoutputsizes", "stored_results",
+])  # fmt: skip
+
+
+def watch(make: Callable[..., Any], state: Any) -> Callable[..., Any]:
+    """A connection's `make_cursor` whose cursors report to the connection's state."""
+
+    def make_cursor(*args: Any, **kwargs: Any) -> Any:
+        cursor = make(*args, **kwargs)
+        cursor.__class__ = _watched(type(cursor))  # type: ignore[arg-type]
+        cursor._zoocache = state
+        return cursor
+
+    return make_cursor
+
+
+def watch_rows(cursor: Any) -> None:
+    """Makes a cursor tell of every fetch: each may be the one that ends its statement."""
+    if not issubclass(type(cursor), _Rows):
+        cursor.__class__ = _watched_rows(type(cursor))  # type: ignore[arg-type]
+
+
+class _Watched:
+    _zoocache: Any
+
+    def close(self) -> Any:
+        try:
+            return super().__getattr__("close")()  # type: ignore[misc]
+        finally:
+            self._zoocache.ended(self)
+
+    def callproc(self, *args: Any, **kwargs: Any) -> Any:
+        return self._zoocache.unseen(self, super().callproc)(*args, **kwargs)  # type: ignore[misc]
+
+    def __getattr__(self, name: str) -> Any:
+        found = super().__getattr__(name)  # type: ignore[misc]
+        if name in _HARMLESS or name.startswith("_") or not callable(found):
+            return found
+        return self._zoocache.unseen(self, found)
+
+
+class _Rows:
+    _zoocache: Any
+
+    def fetchone(self) -> Any:
+        return self._fetched(super().__getattr__("fetchone")())  # type: ignore[misc]
+
+    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+        return self._fetched(super().__getattr__("fetchmany")(*args, **kwargs))  # type: ignore[misc]
+
+    def fetchall(self) -> Any:
+        rows = super().__getattr__("fetchall")()  # type: ignore[misc]
+        self._zoocache.ended(self)
+        return rows
+
+    def __iter__(self) -> Iterator[Any]:
+        for row in super().__iter__():  # type: ignore[misc]
+            yield self._fetched(row)
+        self._zoocache.ended(self)
+
+    def __del__(self) -> None:
+        # Not a weak reference's callback: that would run before the statement ends.
+        self.close()  # type: ignore[attr-defined]
+
+    def _fetched(self, rows: Any) -> Any:
+        if rows:
+            self._zoocache.publish()
+        else:
+            self._zoocache.ended(self)
+        return rows
+
+
+@cache
+def _watched(cursor_class: type) -> Any:
+    return type("Watched" + cursor_class.__name__, (_Watched, cursor_class), {})
+
+
+@cache
+def _watched_rows(cursor_class: type) -> Any:
+    return type("Rows" + cursor_class.__name__, (_Rows, cursor_class), {})
