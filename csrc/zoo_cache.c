@@ -67,7 +67,7 @@ int64_t zoo_get(zoo_reader *reader, const char *key, size_t key_len)
         return -ZOO_MORE;
     if (outcome != ZOO_OK)
         return miss(seg, outcome == ZOO_MISS ? ZOO_N_ABSENT : ZOO_N_LAPPED, outcome);
-    if (!zoo_tag_fresh(seg, rec->stamp, key_hash, zoo_rec_deps(rec), rec->n_deps))
+    if (!zoo_tag_fresh(seg, rec->stamp & ZOO_CLOCK_MASK, key_hash, zoo_rec_deps(rec), rec->n_deps))
         return miss(seg, ZOO_N_STALE, ZOO_STALE);
     if (rec->expiry != 0 && rec->expiry <= zoo_hlc_now_ms(seg))
         return miss(seg, ZOO_N_EXPIRED, ZOO_EXPIRED);
@@ -152,7 +152,7 @@ static int publish(zoo_seg *seg, uint64_t key_hash, struct zoo_rec *rec, bool is
 static int store(zoo_seg *seg, uint64_t key_hash, struct zoo_rec *rec, uint64_t ttl_ms,
                  uint64_t stamp, bool is_fill)
 {
-    rec->stamp = stamp;
+    rec->stamp = is_fill ? stamp : stamp | ZOO_STAMP_EXPLICIT;
     rec->expiry = ttl_ms ? zoo_hlc_now_ms(seg) + ttl_ms : 0;
     /* A stamp ahead of the clock is another segment's: it would outlive invalidations to come. */
     if (is_fill && (stamp > zoo_hlc_read(seg) ||

@@ -86,6 +86,19 @@ static unsigned choose_victim(zoo_seg *seg, const uint64_t *words, uint64_t turn
     return oldest;
 }
 
+/*
+ * Is a record newer than a fill? A set does not tick the clock, so it counts as
+ * newer in a tie; but not when it has expired: on a quiet host, where every
+ * stamp is the same, the key could then never be filled again.
+ */
+static bool is_newer(const zoo_seg *seg, const struct zoo_rec *found, uint64_t fill)
+{
+    uint64_t clock = found->stamp & ZOO_CLOCK_MASK;
+    if (clock != fill || !(found->stamp & ZOO_STAMP_EXPLICIT))
+        return clock > fill;
+    return found->expiry == 0 || found->expiry > zoo_hlc_now_ms(seg);
+}
+
 enum step { STEP_DONE, STEP_RESTART };
 
 /* Phase 2. The own tentative word is in slot `own`; withdraws it before it asks for a restart. */
@@ -127,7 +140,7 @@ static enum step look_around(zoo_seg *seg, zoo_word *bucket, unsigned own, uint6
 /*
  * Publishes a record: replaces the key's word, or inserts one.
  *   ZOO_OK       published
- *   ZOO_OLDER    a fill met a record with a newer stamp: that one stays
+ *   ZOO_OLDER    a fill met a newer record: that one stays
  *   ZOO_LAPPED   the record's own bytes were lapped meanwhile: reserve again
  *   ZOO_CROWDED  lost too many races
  */
@@ -149,7 +162,7 @@ int zoo_index_put(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, un
                 zoo_log_match(seg, words[i], zoo_rec_key(rec), rec->key_len, &found) !=
                     ZOO_MATCH_YES)
                 continue; /* dead words of this fingerprint are killed in phase 2 */
-            if (is_fill && found.stamp > rec->stamp)
+            if (is_fill && is_newer(seg, &found, rec->stamp))
                 return ZOO_OLDER;
             if (!zoo_log_intact(seg, log, pos))
                 return ZOO_LAPPED;

@@ -110,7 +110,7 @@ _Static_assert(sizeof(struct zoo_hdr) <= 4096, "the header fits the first page")
  */
 struct zoo_rec {
     uint64_t sum;    /* of all words behind it, seeded by the secret and the position */
-    uint64_t stamp;  /* 48 bits; the upper 16 are kept for flags and are 0 */
+    uint64_t stamp;  /* 48 bits of clock, and ZOO_STAMP_EXPLICIT */
     uint64_t expiry; /* CLOCK_BOOTTIME in ms, 0: never */
     uint32_t value_len;
     uint16_t key_len;
@@ -130,6 +130,7 @@ _Static_assert(sizeof(struct zoo_rec) == 32, "a record's header is four words");
 #define ZOO_CLOCK_BITS 48
 #define ZOO_CLOCK_MASK ((1ull << ZOO_CLOCK_BITS) - 1)
 #define ZOO_CLOCK_UNIT_NS 4000u
+#define ZOO_STAMP_EXPLICIT (1ull << 63) /* set, not filled: newer than a fill of the same clock */
 
 struct zoo_log {
     zoo_word *words; /* the double mapping */

@@ -286,7 +286,7 @@ static int open_object(const char *object, bool create, int *fd)
         return ZOO_OK;
     if (errno == ENOENT)
         return ZOO_E_NO_SEGMENT;
-    if (errno == ELOOP || errno == EISDIR) /* a link or a directory has the name */
+    if (errno == ELOOP || errno == EINVAL) /* a link has the name, or (in glibc) a directory */
         return ZOO_E_FORMAT;
     return errno == EACCES || errno == EPERM ? ZOO_E_OWNER : ZOO_E_SYSTEM;
 }

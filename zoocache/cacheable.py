@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
-from types import CodeType
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
-from zoocache import codec, store
-from zoocache.exceptions import ConfigError, TagError, UnstorableError
+from zoocache import codec, config, store
+from zoocache.exceptions import TagError, UnstorableError
+from zoocache.identity import CACHED, identity_of, name_of
 from zoocache.shm import Cache
 
 P = ParamSpec("P")
@@ -91,17 +91,22 @@ def cacheable(
     (a request, a model instance), or should not all count, `key` says what
     does: a function of the arguments, or a template such as "user:{user_id}".
 
+    The function itself counts with its code, its defaults and, without a `key`,
+    the values that it closes over.
+
     A result that cannot be stored faithfully is returned all the same and the
     reason is logged once. None is a result like any other.
     """
     if isinstance(deps, str):
         raise TagError(f"deps are a list, not the string {deps!r}: write [{deps!r}]")
-    if ttl is not None and not ttl > 0:
-        raise ConfigError(f"ttl is a positive number of seconds or None, not {ttl!r}")
+    config.check_ttl(ttl)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         recipe = _Recipe(function, ttl, deps if callable(deps) else tuple(deps), key)
-        return recipe.wrap_async() if inspect.iscoroutinefunction(function) else recipe.wrap()
+        is_async = inspect.iscoroutinefunction(function)
+        wrapper = recipe.wrap_async() if is_async else recipe.wrap()
+        setattr(wrapper, CACHED, True)
+        return wrapper
 
     return decorate
 
@@ -127,11 +132,12 @@ class _Recipe:
         self.deps = deps
         self.key = key
         self.signature = inspect.signature(function) if isinstance(key, str) else None
-        self.name = f"{function.__module__}.{function.__qualname__}"
-        # The segment outlives a deploy: other code must not meet its results.
-        code = getattr(function, "__code__", None)
-        identity = self.name.encode() + (_code_digest(code) if code else b"")
-        self.identity = blake2b(identity, digest_size=16).digest()
+        self.name = name_of(function)
+
+    @functools.cached_property
+    def identity(self) -> bytes:
+        # At the first call and not before: only then is a closure complete.
+        return identity_of(self.function, closure=self.key is None)
 
     def entry_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
         """The key of a call's entry; None, logged once, if the arguments cannot name one."""
@@ -144,14 +150,14 @@ class _Recipe:
         else:
             named = (args, sorted(kwargs.items()))
         try:
-            encoded = codec.encode(named)
+            encoded = self.identity + codec.encode_name(named)
         except UnstorableError as error:
             store.log_once(
-                f"a call of {self.name} is not cached: its arguments cannot name an entry "
+                f"a call of {self.name} is not cached: what it depends on cannot name an entry "
                 f"({error}); give @cacheable a key=, a function of the arguments"
             )
             return None
-        return b"f" + blake2b(self.identity + encoded, digest_size=20).digest()
+        return b"f" + blake2b(encoded, digest_size=20).digest()
 
     def find(self, call: _Call) -> tuple[bool, Any]:
         """(True, the value) on a hit."""
@@ -239,23 +245,3 @@ class _Recipe:
             return value
 
         return wrapper
-
-
-def _code_digest(code: CodeType) -> bytes:
-    """Changes with the code, not with its line numbers nor with the process."""
-    digest = blake2b(code.co_code, digest_size=16)
-    for names in (code.co_names, code.co_varnames, code.co_freevars):
-        digest.update(repr(names).encode("utf-8", "surrogatepass"))
-    for constant in code.co_consts:
-        digest.update(_constant_digest(constant))
-    return digest.digest()
-
-
-def _constant_digest(constant: object) -> bytes:
-    if isinstance(constant, CodeType):
-        return _code_digest(constant)
-    if isinstance(constant, frozenset):  # its order differs between processes
-        return b"{" + b",".join(sorted(map(_constant_digest, constant))) + b"}"
-    if isinstance(constant, tuple):
-        return b"(" + b",".join(map(_constant_digest, constant)) + b")"
-    return repr(constant).encode("utf-8", "surrogatepass")

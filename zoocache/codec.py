@@ -85,6 +85,15 @@ def encode(value: object) -> bytes:
     return _pack(value, _VERSION)
 
 
+def encode_name(value: object) -> bytes:
+    """Return bytes that tell ``value`` from every other value, for keys; UnstorableError as above.
+
+    Stricter than ``encode``: a namedtuple is not the tuple that it would come back as, and an
+    Enum member counts with its value, which another version of the code may have changed.
+    """
+    return _pack(value, _VERSION, _Namer())
+
+
 def decode(data: bytes) -> Any:
     """Return the value that ``encode`` made ``data`` from; StaleFormat if there is none."""
     return _unpack(data, _VERSION)
@@ -121,13 +130,14 @@ def decode_rows(data: bytes) -> list[tuple[Any, ...]]:
     return [tuple(cell) for cell in rest]
 
 
-def _pack(value: object, head: int) -> bytes:
+def _pack(value: object, head: int, opener: _Opener | None = None) -> bytes:
+    opener = opener or _Opener()
     try:
         try:
-            return _pack_as(value, head, None)
+            return _pack_as(value, head, None, opener)
         except UnicodeEncodeError:
             # Not at once: with an error handler msgpack makes a copy of every string.
-            return _pack_as(value, head, "surrogatepass")
+            return _pack_as(value, head, "surrogatepass", opener)
     except UnstorableError:
         raise
     except (ArithmeticError, BufferError, RuntimeError, TypeError, ValueError) as exc:
@@ -141,8 +151,7 @@ def _pack(value: object, head: int) -> bytes:
         ) from exc
 
 
-def _pack_as(value: object, head: int, errors: str | None) -> bytes:
-    opener = _Opener()
+def _pack_as(value: object, head: int, errors: str | None, opener: _Opener) -> bytes:
     pack = partial(packb, default=opener.open, strict_types=True, unicode_errors=errors)
     # In a list of its own, whose header the format byte then replaces: msgpack packs one level
     # more than it unpacks, and so whatever is packed can be unpacked.
@@ -150,6 +159,8 @@ def _pack_as(value: object, head: int, errors: str | None) -> bytes:
     # msgpack takes bytearray and memoryview for bytes before it asks `default`. Looking at every
     # type costs more than packing, so look only where a header of bytes may be.
     if (b"\xc4" in body or b"\xc5" in body or b"\xc6" in body) and _holds_buffer(value):
+        if isinstance(opener, _Namer):
+            raise refusal(bytearray, _KNOWN)
         body = pack([_spell_out(value)])
     if opener.marked:
         head |= _MARKED
@@ -183,6 +194,19 @@ class _Opener:
         if isinstance(value, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
             return [_MARKS[tuple], *value]
         raise refusal(kind, _KNOWN)
+
+
+class _Namer(_Opener):
+    """Opens values for a name, which is compared and never read."""
+
+    __slots__ = ()
+
+    def open(self, value: Any) -> ExtType | list[Any]:
+        if isinstance(value, Enum):
+            return [super().open(value), value.value]
+        if isinstance(value, tuple) and type(value) is not tuple:
+            raise refusal(type(value), _KNOWN)
+        return super().open(value)
 
 
 def _holds_buffer(value: object) -> bool:

@@ -21,6 +21,7 @@ from typing import Any, Final
 from zoocache.exceptions import ConfigError
 
 MIN_SIZE: Final = 1 << 20
+MAX_TTL: Final = 100 * 366 * 86400.0
 _UNITS: Final = {
     "": 1,
     "b": 1,
@@ -69,9 +70,15 @@ class _Registered:
 
 
 _lock = threading.Lock()
+os.register_at_fork(after_in_child=lambda: _renew_lock())
 _overrides: dict[str, Any] = {}
 _sources: list[_Registered] = []
 _generation = 0
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()  # a thread that held it is not in the child
 
 
 def generation() -> int:
@@ -140,12 +147,15 @@ def unregister_source(label: str) -> None:
     changed()
 
 
-def resolve() -> Settings:
-    """Return the settings in force; ConfigError if a value cannot be used."""
+def resolve(keys: Iterable[str] = KEYS) -> Settings:
+    """Return the settings in force; ConfigError if a value cannot be used.
+
+    Settings other than ``keys`` are not looked at and have their defaults.
+    """
     with _lock:
         overrides, sources = dict(_overrides), list(_sources)
     winners: dict[str, tuple[Any, str]] = {}
-    for key in KEYS:
+    for key in keys:
         variable = f"ZOOCACHE_{key}"
         text = os.environ.get(variable, "").strip()
         if text:
@@ -153,7 +163,7 @@ def resolve() -> Settings:
     for source in sources:
         values = source.read()
         _refuse_unknown(values, source)
-        for key in KEYS:
+        for key in keys:
             if key in values:
                 winners[key] = (values[key], source.label.format(key=key))
     checked = {key: _CHECKS[key](*winners[key]) for key in winners if key not in overrides}
@@ -223,7 +233,8 @@ def _check_name(value: object, origin: str) -> str:
     )
 
 
-def _check_ttl(value: object, origin: str) -> float | None:
+def check_ttl(value: object, origin: str = "ttl") -> float | None:
+    """Return a ttl in seconds, or None; ConfigError for what is neither."""
     if value is None:
         return None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -231,11 +242,11 @@ def _check_ttl(value: object, origin: str) -> float | None:
             seconds = float(value)
         except OverflowError:
             seconds = math.inf
-        if math.isfinite(seconds) and seconds > 0:
+        if 0 < seconds <= MAX_TTL:
             return seconds
     raise ConfigError(
-        f"{origin}: ttl must be a positive number of seconds, or None for no expiry, "
-        f"got {_shown(value)}"
+        f"{origin}: ttl must be a positive number of seconds, at most a hundred years, "
+        f"or None for no expiry, got {_shown(value)}"
     )
 
 
@@ -251,6 +262,6 @@ def _check_enabled(value: object, origin: str) -> bool:
 _CHECKS: Final[dict[str, Callable[[object, str], Any]]] = {
     "NAME": _check_name,
     "SIZE": parse_size,
-    "TTL": _check_ttl,
+    "TTL": check_ttl,
     "ENABLED": _check_enabled,
 }

@@ -61,7 +61,7 @@ class Framework(Protocol):
         """What this thread's open transactions allow."""
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may come back here
 _state: _State | None = None
 _logged: set[object] = set()
 _frameworks: list[Framework] = []
@@ -116,21 +116,32 @@ def _note_other_size(segment: Segment, size: int) -> None:
 
 
 def writer() -> Cache | None:
-    """The cache to invalidate in; None if there is no segment. Raises SegmentError."""
-    reading = cache()
-    if reading is not None:
-        return reading
+    """The cache to invalidate in; None if there is no segment: it is never created here.
+
+    Needs no more than the segment's name: a setting that keeps this process
+    from reading must not keep others from being told. Raises SegmentError or
+    ConfigError.
+    """
+    global _state
+    state = _state
+    generation = config.generation()
+    if state is not None and state.cache is not None and state.generation == generation:
+        return state.cache
     try:
-        return Cache(Segment(config.resolve().name))
+        attached = Cache(Segment(config.resolve(["NAME"]).name))
     except SegmentMissingError:
         return None
+    if state is None or state.generation != generation:
+        cache()  # the next invalidation need not attach again
+    return attached
 
 
 def _after_fork() -> None:
     # The child may go on as another user, whose segment is another one; and a
     # thread that held the lock is not there any more.
     global _state, _lock
-    _state, _lock = None, threading.Lock()
+    _state, _lock = None, threading.RLock()
+    _logged.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

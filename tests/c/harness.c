@@ -13,10 +13,22 @@ _Thread_local void (*on_every_point)(const char *point);
 
 /* A test checks that this list is what the sources have. */
 const char *const all_points[] = {
-    "segment:attaching", "segment:allocated",   "segment:before-ready", "set:before-publish",
-    "set:reserved",      "log:before-write",    "log:after-write",      "log:copied",
-    "get:copied",        "index:before-replace", "index:tentative",     "index:before-final",
-    "index:before-remove", "bump:ticked",       "bump:raised",          "tag:floor-raised",
+    "segment:attaching",
+    "segment:allocated",
+    "segment:before-ready",
+    "set:before-publish",
+    "set:reserved",
+    "log:before-write",
+    "log:after-write",
+    "log:copied",
+    "get:copied",
+    "index:before-replace",
+    "index:tentative",
+    "index:before-final",
+    "index:before-remove",
+    "bump:ticked",
+    "bump:raised",
+    "tag:floor-raised",
     NULL,
 };
 
@@ -30,8 +42,10 @@ static void remove_segment(void)
 
 _Noreturn void check_failed(const char *file, int line, const char *what, int64_t a, int64_t b)
 {
-    fprintf(stderr, "%s:%d: failed: %s (%" PRId64 ", %" PRId64 ")\n  context: %s\n  ZOO_TEST_SEED=%" PRIu64
-                    ", pid %d\n", file, line, what, a, b, context, base_seed(), (int)getpid());
+    fprintf(stderr,
+            "%s:%d: failed: %s (%" PRId64 ", %" PRId64 ")\n  context: %s\n  ZOO_TEST_SEED=%" PRIu64
+            ", pid %d\n",
+            file, line, what, a, b, context, base_seed(), (int)getpid());
     fflush(stderr);
     remove_segment();
     _exit(1);

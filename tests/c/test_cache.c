@@ -29,8 +29,9 @@ static void tags_cut_by_prefix(void)
     static const struct {
         const char *bump;
         bool kills;
-    } cases[] = {{"a:b:c", true}, {"a:b", true},      {"a", true},  {"x", true},     {"q a", true},
-                 {"b", false},    {"a:b:c:d", false}, {"a:c", false}, {"ab", false}, {"x:y", false}};
+    } cases[] = {{"a:b:c", true}, {"a:b", true}, {"a", true},        {"x", true},
+                 {"q a", true},   {"b", false},  {"a:b:c:d", false}, {"a:c", false},
+                 {"ab", false},   {"x:y", false}};
     zoo_seg *seg = fresh(ZOO_MIN_SIZE);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         snprintf(context, sizeof context, "bump %s", cases[i].bump);
@@ -142,6 +143,25 @@ static void fills_respect_their_stamps(void)
     stamp = zoo_stamp(seg);
     zoo_clear(seg);
     CHECK_EQ(fill_text(seg, "key", "late", "", stamp), ZOO_BORN_DEAD);
+    zoo_close(seg);
+}
+
+/* A set does not tick the clock, so on a quiet host the stamps of both are the same. */
+static void a_set_beats_a_fill_that_began_before_it(void)
+{
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    uint64_t stamp = zoo_stamp(seg);
+    CHECK_EQ(zoo_set(seg, "key", 3, "new", 3, 60000, "", 0, NULL, 0, 0), ZOO_OK);
+    CHECK_EQ(zoo_stamp(seg), stamp);
+    CHECK_EQ(fill_text(seg, "key", "old", "", stamp), ZOO_OLDER);
+    CHECK(strcmp(get_text(seg, "key"), "new") == 0);
+    /* When it has expired there is nothing to protect: the key must not stay a miss for ever. */
+    zoo_skew(seg, 60001);
+    CHECK(get_text(seg, "key") == NULL);
+    CHECK_EQ(fill_text(seg, "key", "filled", "", stamp), ZOO_OK);
+    CHECK(strcmp(get_text(seg, "key"), "filled") == 0);
+    CHECK_EQ(fill_text(seg, "key", "again", "", stamp), ZOO_OK); /* of two fills, the last */
+    CHECK(strcmp(get_text(seg, "key"), "again") == 0);
     zoo_close(seg);
 }
 
@@ -341,7 +361,8 @@ static void nasty_words(zoo_seg *seg, struct rng *rng)
         char key[24];
         snprintf(key, sizeof key, "key%d", i);
         uint64_t hash = zoo_key_hash(seg, key, strlen(key));
-        uint64_t unit = head / ZOO_UNIT - rng_below(rng, seg->log[ZOO_LOG_MAIN].size / ZOO_UNIT + 2);
+        uint64_t unit =
+            head / ZOO_UNIT - rng_below(rng, seg->log[ZOO_LOG_MAIN].size / ZOO_UNIT + 2);
         uint64_t word = (hash >> 52) << ZOO_WORD_FP_SHIFT | (unit & ZOO_WORD_POS_MASK) |
                         rng_below(rng, 8) / 7 * ZOO_WORD_TENTATIVE |
                         (rng_below(rng, 8) != 0 ? 1ull << ZOO_WORD_LOG_SHIFT : 0);
@@ -354,7 +375,8 @@ static void lengths_in_the_log(zoo_seg *seg, struct rng *rng)
     struct zoo_log *log = &seg->log[ZOO_LOG_MAIN];
     garbage(rng, log->words, log->size / 8);
     for (uint64_t at = 3; at < log->size / 8; at += 2) { /* plausible ones, around the limits */
-        uint64_t value = rng_below(rng, seg->max_record + 64), key = rng_below(rng, ZOO_MAX_KEY + 8);
+        uint64_t value = rng_below(rng, seg->max_record + 64),
+                 key = rng_below(rng, ZOO_MAX_KEY + 8);
         zoo_store_relaxed(log->words + at, value | key << 32 | rng_below(rng, 4100) << 48);
     }
 }
@@ -405,6 +427,7 @@ const struct suite cache_suites[] = {
     {"failed-set", a_failed_set_leaves_the_key_absent},
     {"always-lapped", a_set_that_is_always_lapped_gives_up},
     {"stamps", fills_respect_their_stamps},
+    {"set-beats-fill", a_set_beats_a_fill_that_began_before_it},
     {"deps", deps_are_inherited},
     {"get-order", get_looks_at_tags_after_its_copy},
     {"scribbled", a_scribbled_record_is_a_miss},

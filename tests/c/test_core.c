@@ -60,7 +60,8 @@ static void tags_agree(zoo_seg *seg, uint64_t tag, uint64_t stamp)
 {
     const uint64_t key_hash = 12345;
     uint64_t of_key = zoo_tag_clock(seg, zoo_tag_of_key(key_hash));
-    bool fresh = (of_key <= stamp && zoo_tag_clock(seg, tag) <= stamp) || zoo_hlc_read(seg) <= stamp;
+    bool fresh =
+        (of_key <= stamp && zoo_tag_clock(seg, tag) <= stamp) || zoo_hlc_read(seg) <= stamp;
     stamp &= ZOO_CLOCK_MASK;
     CHECK_EQ(zoo_tag_fresh(seg, stamp, key_hash, &tag, 1), fresh);
 }
@@ -129,12 +130,10 @@ static void tags_are_parsed(void)
         size_t len;
         int outcome, exact, prefixes;
     } cases[] = {
-        {"a", 1, ZOO_OK, 1, 1},       {"a:b", 3, ZOO_OK, 1, 2},
-        {"a:b:c", 5, ZOO_OK, 1, 3},   {"a\0b", 3, ZOO_OK, 2, 2},
-        {"a:b\0a:c", 7, ZOO_OK, 2, 4}, {"", 0, ZOO_OK, 0, 0},
-        {":", 1, ZOO_E_TAG, 0, 0},    {"a:", 2, ZOO_E_TAG, 0, 0},
-        {":a", 2, ZOO_E_TAG, 0, 0},   {"a::b", 4, ZOO_E_TAG, 0, 0},
-        {"a\0", 2, ZOO_E_TAG, 0, 0},  {"\0a", 2, ZOO_E_TAG, 0, 0},
+        {"a", 1, ZOO_OK, 1, 1},       {"a:b", 3, ZOO_OK, 1, 2},      {"a:b:c", 5, ZOO_OK, 1, 3},
+        {"a\0b", 3, ZOO_OK, 2, 2},    {"a:b\0a:c", 7, ZOO_OK, 2, 4}, {"", 0, ZOO_OK, 0, 0},
+        {":", 1, ZOO_E_TAG, 0, 0},    {"a:", 2, ZOO_E_TAG, 0, 0},    {":a", 2, ZOO_E_TAG, 0, 0},
+        {"a::b", 4, ZOO_E_TAG, 0, 0}, {"a\0", 2, ZOO_E_TAG, 0, 0},   {"\0a", 2, ZOO_E_TAG, 0, 0},
         {"\0", 1, ZOO_E_TAG, 0, 0},   {"a:\0b", 4, ZOO_E_TAG, 0, 0},
     };
     zoo_seg *seg = fresh(ZOO_MIN_SIZE);

@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 
 static const char *const data_points[] = {
-    "set:before-publish", "set:reserved",        "log:before-write", "log:after-write",
+    "set:before-publish", "set:reserved",        "log:before-write",     "log:after-write",
     "log:copied",         "get:copied",          "index:before-replace", "index:tentative",
-    "index:before-final", "index:before-remove", "bump:ticked",      "bump:raised",
+    "index:before-final", "index:before-remove", "bump:ticked",          "bump:raised",
     "tag:floor-raised",
 };
 enum { DATA_POINTS = sizeof data_points / sizeof *data_points };
@@ -144,7 +144,8 @@ static void a_bucket_of_dead_inserters(void)
         for (unsigned i = 0; i < ZOO_WAYS && round % 2; i++) { /* all eight, at the worst */
             uint64_t word = zoo_load_acquire(bucket + i);
             if (word == 0)
-                zoo_store_relaxed(bucket + i, (zoo_key_hash(seg, "key", 3) >> 52) << ZOO_WORD_FP_SHIFT |
+                zoo_store_relaxed(bucket + i, (zoo_key_hash(seg, "key", 3) >> 52)
+                                                      << ZOO_WORD_FP_SHIFT |
                                                   ZOO_WORD_TENTATIVE | 1ull << 63 | (4096 + i));
         }
         survive(seg);

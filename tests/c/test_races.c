@@ -4,10 +4,11 @@
  */
 #include "harness.h"
 
-static const char *const fill_points[] = {"set:before-publish", "set:reserved", "log:before-write",
-                                          "log:after-write",    "index:tentative", "index:before-final"};
+static const char *const fill_points[] = {"set:before-publish", "set:reserved",
+                                          "log:before-write",   "log:after-write",
+                                          "index:tentative",    "index:before-final"};
 static const char *const replace_points[] = {"set:before-publish", "set:reserved",
-                                             "log:before-write",   "log:after-write",
+                                             "log:before-write", "log:after-write",
                                              "index:before-replace"};
 
 /* The old record is three quarters of a lap behind: half a lap more kills it and nothing newer. */
@@ -46,8 +47,10 @@ static void a_lapped_word_cannot_be_deleted_twice(void)
         at_point("index:before-remove", lap_old_and_set, seg);
         int outcome = delete_key(seg, "key");
         CHECK(point_passed());
-        const char *left = get_text(seg, "key"); /* the set ran inside the delete: both orders are right */
-        CHECK(left == NULL || (outcome == ZOO_MISS && strcmp(left, "theirs") == 0) || got == -ZOO_STALE);
+        const char *left =
+            get_text(seg, "key"); /* the set ran inside the delete: both orders are right */
+        CHECK(left == NULL || (outcome == ZOO_MISS && strcmp(left, "theirs") == 0) ||
+              got == -ZOO_STALE);
         check_sound(seg);
         zoo_close(seg);
     }
@@ -166,7 +169,8 @@ static void an_older_fill_never_wins(void)
     }
 }
 
-/* design-core 15: a bump that folds X into the floor while somebody reads X, raises X, or folds too. */
+/* design-core 15: a bump that folds X into the floor while somebody reads X, raises X, or folds
+ * too. */
 static void fold_more(void *seg)
 {
     for (uint64_t i = 20; i < 40; i++)

@@ -25,10 +25,10 @@ static struct {
 } actors[MOST_TASKS];
 static sem_t back;
 static _Thread_local int me;
-static unsigned steps;      /* of this schedule */
-static uint64_t schedules;  /* of this suite */
+static unsigned steps;     /* of this schedule */
+static uint64_t schedules; /* of this suite */
 static cpu_set_t cores;
-static bool every_point;    /* or only those that matter to the index */
+static bool every_point; /* or only those that matter to the index */
 
 static void yield_at(const char *point)
 {

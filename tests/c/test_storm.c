@@ -48,7 +48,8 @@ static void count(struct worker *worker, int what, uint64_t n)
 static size_t compose(struct worker *worker, struct content content)
 {
     size_t len = sizeof content + rng_below(&worker->rng, 8) * rng_below(&worker->rng, LONGEST / 8);
-    uint64_t seed = zoo_mix(content.key ^ zoo_mix(content.version[0] ^ zoo_mix(content.version[1])));
+    uint64_t seed =
+        zoo_mix(content.key ^ zoo_mix(content.version[0] ^ zoo_mix(content.version[1])));
     memcpy(worker->buffer, &content, sizeof content);
     for (size_t i = sizeof content; i < len; i++)
         worker->buffer[i] = (char)(seed >> i % 57) ^ (char)i;
@@ -62,7 +63,8 @@ static struct content verify(struct worker *worker, uint64_t key, int64_t len)
     CHECK(len >= (int64_t)sizeof content);
     memcpy(&content, value, sizeof content);
     CHECK_EQ(content.key, key);
-    uint64_t seed = zoo_mix(content.key ^ zoo_mix(content.version[0] ^ zoo_mix(content.version[1])));
+    uint64_t seed =
+        zoo_mix(content.key ^ zoo_mix(content.version[0] ^ zoo_mix(content.version[1])));
     for (size_t i = sizeof content; i < (size_t)len; i++)
         CHECK_EQ(value[i], (char)((char)(seed >> i % 57) ^ (char)i));
     return content;
@@ -237,7 +239,8 @@ static void report(const struct storm *storm, zoo_seg *seg, uint64_t kills)
 
 static struct storm *new_storm(void)
 {
-    void *at = mmap(NULL, sizeof(struct storm), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *at =
+        mmap(NULL, sizeof(struct storm), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(at != MAP_FAILED);
     return at;
 }
@@ -255,7 +258,8 @@ static void storm_of_threads(void)
     struct storm *storm = new_storm();
     zoo_seg *seg = fresh(ZOO_MIN_SIZE);
     for (unsigned i = 0; i < SLOTS; i++) {
-        workers[i] = (struct worker){.storm = storm, .seg = seg, .slot = i, .rng = rng_for(100 + i)};
+        workers[i] =
+            (struct worker){.storm = storm, .seg = seg, .slot = i, .rng = rng_for(100 + i)};
         CHECK_EQ(pthread_create(&threads[i], NULL, thread_main, &workers[i]), 0);
     }
     uint64_t start = now_ms();
@@ -277,7 +281,8 @@ static pid_t spawn(struct storm *storm, zoo_seg *seg, unsigned slot, uint64_t bi
     if (pid == 0) {
         if (slot < SURVIVORS)
             CHECK(nice(10) != -1); /* the others come and go, and must not wait long for a core */
-        worker = (struct worker){.storm = storm, .seg = seg, .slot = slot, .rng = rng_for(1000 + birth)};
+        worker =
+            (struct worker){.storm = storm, .seg = seg, .slot = slot, .rng = rng_for(1000 + birth)};
         work(&worker);
         _exit(0);
     }

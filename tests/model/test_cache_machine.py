@@ -50,6 +50,14 @@ class Entry:
     stamp: int
     deps: set[object]
     expiry: float | None
+    explicit: bool  # set, not filled
+
+    def is_newer_than(self, fill_stamp: int, now: float) -> bool:
+        """A set does not tick the clock: it wins a tie, unless it has expired."""
+        expired = self.expiry is not None and self.expiry <= now
+        return self.stamp > fill_stamp or (
+            self.stamp == fill_stamp and self.explicit and not expired
+        )
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -90,11 +98,11 @@ class CacheMachine(RuleBasedStateMachine):
     def set(self, key, value, tags, ttl):
         stamp = self.cache.stamp()
         assert self.cache.set(key, value, tags=tags, ttl=ttl) is Outcome.STORED
-        self.store(key, value, stamp, set().union(*map(prefixes, tags)), ttl)
+        self.store(key, value, stamp, set().union(*map(prefixes, tags)), ttl, explicit=True)
 
-    def store(self, key, value, stamp, deps, ttl):
+    def store(self, key, value, stamp, deps, ttl, *, explicit):
         expiry = None if ttl is None else self.now + ttl
-        self.entries[key] = Entry(value, stamp, deps, expiry)
+        self.entries[key] = Entry(value, stamp, deps, expiry, explicit)
 
     @rule(key=keys)
     def set_too_large(self, key):
@@ -120,14 +128,14 @@ class CacheMachine(RuleBasedStateMachine):
         there = self.entries.get(key)
         if stamp < self.clock_of(deps | {key_tag(key)}):
             expected = Outcome.BORN_DEAD
-        elif there is not None and there.stamp > stamp:
+        elif there is not None and there.is_newer_than(stamp, self.now):
             expected = Outcome.OLDER
         else:
             expected = Outcome.STORED
         outcome = self.cache.fill(key, value, stamp, tags=tags, ttl=ttl, deps=hashes)
         assert outcome is expected
         if outcome is Outcome.STORED:
-            self.store(key, value, stamp, deps, ttl)
+            self.store(key, value, stamp, deps, ttl, explicit=False)
 
     @rule(key=keys)
     def get(self, key):

@@ -51,7 +51,7 @@ def make_database(path: Path) -> None:
         "verbosity=0); from things.models import Thing; "
         f"Thing.objects.bulk_create(Thing(pk=pk, value=0) for pk in {list(THINGS)})"
     )
-    environment = site_environment(path, {"ENABLED": False})
+    environment = site_environment(path, {"ENABLED": False, "NAME": "test-nobody"})
     run_python(environment, "-c", f"import django; django.setup(); {script}")
 
 

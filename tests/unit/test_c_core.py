@@ -135,7 +135,14 @@ MUTANTS = {
         "zoo_cas_seq_cst(bucket + own, tentative, 0);\n            *withdrew = true;",
         "i++;\n            continue;", "schedules-of-more"),
     "older-fill-wins": (
-        "zoo_index.c", "if (is_fill && found.stamp > rec->stamp)", "if (0)", "race-older-fill"),
+        "zoo_index.c", "if (is_fill && is_newer(seg, &found, rec->stamp))", "if (0)",
+        "race-older-fill"),
+    "fill-wins-a-tie": (
+        "zoo_index.c", "if (clock != fill || !(found->stamp & ZOO_STAMP_EXPLICIT))", "if (1)",
+        "set-beats-fill"),
+    "expired-set-wins-a-tie": (
+        "zoo_index.c", "return found->expiry == 0 || found->expiry > zoo_hlc_now_ms(seg);",
+        "return true;", "set-beats-fill"),
     "copy-after-tags": (
         "zoo_cache.c",
         'ZOO_FAULT("get:copied");', 'uint64_t at_copy = rec->stamp; ZOO_FAULT("get:copied"); '
@@ -149,7 +156,7 @@ MUTANTS = {
         "zoo_cache.c", "uint64_t clock = zoo_hlc_tick(seg);", "uint64_t clock = zoo_hlc_read(seg);",
         "schedules-stale"),
     "stamp-at-store": (
-        "zoo_cache.c", "rec->stamp = stamp;", "rec->stamp = zoo_hlc_read(seg);",
+        "zoo_cache.c", "rec->stamp = is_fill ? stamp :", "rec->stamp = is_fill ? zoo_hlc_read(seg) :",
         "schedules-stale"),
     "half-made-accepted": (
         "zoo_segment.c", "zoo_store_release(&hdr->state, ZOO_STATE_READY);", "", "values"),

@@ -97,7 +97,7 @@ def run(script: str, **environment: str) -> list[str]:
     """What a script prints in a process of its own."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("ZOOCACHE_")}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
+        [sys.executable, "-c", textwrap.dedent(script)],
         env={**inherited, **environment}, capture_output=True, text=True, timeout=30,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

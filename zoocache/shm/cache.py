@@ -63,24 +63,31 @@ class Cache:
         value = lib.zoo_reader_value(reader)
         zoo_get, unpack, get_slowly = lib.zoo_get, ffi.unpack, self._get_slowly
 
+        busy = False
+
         def get(key: bytes | str) -> bytes | None:
+            nonlocal busy
+            if busy:  # a signal handler, or a finalizer, in the middle of a get
+                return get_slowly(key, _FOREIGN)
+            busy = True
             try:
                 n = zoo_get(reader, key, len(key))
+                if n >= 0:
+                    return unpack(value, n)  # type: ignore[no-any-return]
             except TypeError:
-                return get(_encode_key(key))
-            if n >= 0:
-                return unpack(value, n)  # type: ignore[no-any-return]
+                n = _FOREIGN
+            finally:
+                busy = False
             return get_slowly(key, n)
 
         return get
 
     def _get_slowly(self, key: bytes | str, outcome: int) -> bytes | None:
-        assert isinstance(key, bytes)
         if outcome in (_FOREIGN, _MORE):
             found = self.get_with_deps(key)
             return found and found.value
         if outcome == _E_KEY:
-            raise _key_error(key)
+            raise _key_error(_encode_key(key))
         return None
 
     def get_with_deps(self, key: bytes | str) -> Found | None:

@@ -113,8 +113,7 @@ def _open_error(status: int, name: str, size: int, errno: int) -> Exception:
             f"{path} belongs to another user. Run as that user, or choose another name."
         ),
         lib.ZOO_E_MODE: SegmentPermissionError(
-            f"{path} is open to other users, so its contents cannot be trusted. "
-            f"Make it private (chmod 600) if that was a mistake, or remove it."
+            f"{path} is open to other users, so its contents cannot be trusted. {remake}"
         ),
         lib.ZOO_E_FORMAT: SegmentFormatError(
             f"{path} is not a segment of this zoocache version (another layout, or not a "

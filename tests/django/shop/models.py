@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 
 from django.db import models
-from shop.fields import ClerkKey, MoneyField, ShoutingField
 
+from shop.fields import ClerkKey, MoneyField, ShoutingField
 from zoocache.contrib.django import ZooCacheManager
 
 

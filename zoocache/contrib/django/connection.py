@@ -17,6 +17,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from django.db import connections
@@ -36,6 +37,10 @@ MAX_TAGS = 2000
 
 _ATTRIBUTE = "_zoocache_state"
 
+# States that have written in this context, for tasks that run in another thread:
+# asgiref gives them the context, but not the connections.
+_writers: ContextVar[tuple[ConnectionState, ...]] = ContextVar("zoocache_writers", default=())
+
 
 def state_of(connection: Any) -> ConnectionState:
     """The state of a connection, made at first use."""
@@ -54,6 +59,11 @@ def open_states() -> Iterator[ConnectionState]:
             yield state
 
 
+def soiled_states() -> tuple[ConnectionState, ...]:
+    """The states that have written in this context, whichever thread they belong to."""
+    return _writers.get()
+
+
 class ConnectionState:
     """Frames, dirty tags and stamps of one DatabaseWrapper."""
 
@@ -61,9 +71,12 @@ class ConnectionState:
         self.connection = connection
         self._depth = 0  # ORM statements under way: the wrapper need not look at their SQL
         self._chunked = False
+        self._writing = 0
+        self._raw_begin = False
         self._held: dict[int, Any] = {}  # cursors whose statement is not over, by raw connection
         self.tables: set[str] = set()  # dirty, by their root tags
         self.tags: set[str] = set()
+        self.by_hand: set[str] = set()  # what the user invalidated inside the transaction
         self.everything = False
         self.clear_after = False  # the user cleared the cache inside the transaction
         self.begun = False  # has a statement of the transaction run?
@@ -76,14 +89,16 @@ class ConnectionState:
     # What may be read
 
     def in_transaction(self) -> bool:
-        """Is work open that a COMMIT would publish? Asks the driver, which sees a raw BEGIN too."""
+        """Is work open that nobody else can see yet?"""
+        raw = self.connection.connection
+        return not self._commits_itself() or any(held is raw for held in self._held.values())
+
+    def _commits_itself(self) -> bool:
+        """Is a write committed with its statement? Asks the driver, which sees a raw BEGIN too."""
         connection = self.connection
-        raw = connection.connection
-        if connection.in_atomic_block or (raw and not connection.autocommit):
-            return True
-        if any(held is raw for held in self._held.values()):
-            return True
-        return _driver_in_transaction(connection)
+        if connection.in_atomic_block or (connection.connection and not connection.autocommit):
+            return False
+        return not self._raw_begin and not _driver_in_transaction(connection)
 
     @property
     def dirty(self) -> bool:
@@ -103,11 +118,12 @@ class ConnectionState:
         """Must all reads go to the database?
 
         The session may see other rows than its settings say; a broken transaction
-        must raise; and a read from a cache takes no predicate lock, which the
-        SERIALIZABLE level relies on.
+        must raise; a read from a cache takes no predicate lock, which the
+        SERIALIZABLE level relies on; and a replica may lag behind the writes
+        that were seen here.
         """
         connection = self.connection
-        if self.foreign_session or connection.needs_rollback:
+        if self.foreign_session or connection.needs_rollback or _is_replica(connection):
             return True
         level = getattr(connection, "isolation_level", None)
         return "SERIALIZABLE" in str(getattr(level, "name", level)).upper()
@@ -129,13 +145,19 @@ class ConnectionState:
             self.foreign_session = False
         return self._identity
 
+    def connected(self) -> None:
+        """Begins anew: what Django set up on the way is part of the connection's identity."""
+        self.foreign_session = self._raw_begin = False
+
     # What was written
 
     def soil(self, written: Iterable[str], tables: Iterable[str] | None) -> None:
-        """Remembers a write of the open transaction; `tables` None: any table."""
+        """Remembers a write, before it runs, until it is published; `tables` None: any table."""
         frame = current_frame()
         if frame is not None:
             frame.storable = False  # a rollback would take back what it may read from now on
+        if self not in _writers.get():
+            _writers.set((*_writers.get(), self))
         if tables is None:
             self.everything = True
             return
@@ -149,27 +171,43 @@ class ConnectionState:
         if invalidated is None:
             self.clear_after = True
         else:
-            self.tags.update(invalidated)
+            self.by_hand.update(invalidated)
 
     def publish(self) -> None:
-        """Invalidates what the transaction has written."""
+        """Invalidates what was written and is committed."""
         if self.everything or self.clear_after:
             clear()
-        elif self.tags:
-            bump(self.tags)
+        elif self.tags or self.by_hand:
+            bump(self.tags | self.by_hand)
 
     def forget(self) -> None:
-        """Drops what the transaction has written: it was rolled back, or published."""
-        self.tables, self.tags, self.stamp = set(), set(), None
-        self.everything = self.clear_after = self.begun = False
+        """Drops what was written: it was rolled back, or published."""
+        self.tables, self.tags, self.by_hand, self.stamp = set(), set(), set(), None
+        self.everything = self.clear_after = self.begun = self._raw_begin = False
 
     def settle(self) -> None:
-        """Notices that a transaction ended unseen, by a close or in the driver."""
-        if self.dirty or self.tags or self.clear_after or self.begun:
-            if self.in_transaction():
-                return
+        """Publishes what is still owed: of a transaction that ended unseen, by a close or in the
+        driver, and of a write whose own publication was prevented by an asynchronous exception.
+        """
+        owed = self.dirty or self.tags or self.by_hand or self.clear_after or self.begun
+        if owed and not self._writing and not self.in_transaction():
             self.publish()  # at worst needless, after a rollback
             self.forget()
+
+    def _write(
+        self, written: Iterable[str], tables: Iterable[str] | None, run: Callable[[], Any]
+    ) -> Any:
+        """Runs a write of any kind. Inside a transaction, COMMIT publishes it."""
+        self.soil(written, tables)
+        self._writing += 1
+        try:
+            return run()
+        finally:  # after an error too: the statement may have taken effect
+            self._writing -= 1
+            # A raw BEGIN may have been ended by what is not understood: then this was the commit.
+            if self._raw_begin or self._commits_itself():
+                self.publish()
+                self.settle()
 
     @contextmanager
     def statement(self, *, chunked: bool = False) -> Iterator[None]:
@@ -195,24 +233,17 @@ class ConnectionState:
 
         `tables` None: it may change any table.
         """
+        self.connection.ensure_connection()  # before that, nobody knows what autocommit is
         self.settle()
         compiler.as_sql = self._in_the_open(compiler.as_sql)
-        if self.in_transaction():
-            self.soil(written, tables)
+
+        def statement() -> Any:
             with self.statement():
                 result = run()
             self.soil(learned(result), ())
             return result
-        try:
-            with self.statement():
-                result = run()
-            written.update(learned(result))
-            return result
-        finally:  # after an error too: the statement may have taken effect
-            if tables is None:
-                clear()
-            else:
-                bump(written)
+
+        return self._write(written, tables, statement)
 
     def _in_the_open(self, as_sql: Callable[..., Any]) -> Callable[..., Any]:
         """A field may run SQL of its own while its value is made (pre_save)."""
@@ -250,12 +281,16 @@ class ConnectionState:
         if effect.session:
             self.identity()
             self.foreign_session = True
-        stamp = _now()
+        stamp, cursor = _now(), context["cursor"]
+        spent = id(cursor) in self._held
         try:
-            return self._run_raw(
-                effect, lambda: execute(sql, params, many, context), context["cursor"]
-            )
+            return self._run_raw(effect, lambda: execute(sql, params, many, context), cursor)
         finally:
+            # The other drivers say so themselves.
+            if effect.begins and self.connection.vendor not in ("sqlite", "postgresql"):
+                self._raw_begin = True
+            if spent and not effect.returning:
+                self.ended(cursor)
             # The statement may have begun a transaction and read in it, or ended one.
             if self.in_transaction():
                 self._begin(stamp)
@@ -286,52 +321,24 @@ class ConnectionState:
             self.unfinished.add(cursor)
             return run()
         tables = reached(effect.tables) if effect.kind is Kind.WRITE else None
-        roots = {tags.root(table) for table in tables or ()}
-        if self.in_transaction():
-            self.soil(roots, tables)
-            result = run()
-            if tables is None and self.connection.vendor == "mysql":
-                clear()  # most of what is not understood commits implicitly there
-            return result
         if effect.returning and self.connection.vendor == "sqlite":
-            return self._run_held(cursor, lambda: self.soil(roots, tables), run, watch_rows)
-        try:
-            return run()
-        finally:
-            if tables is None:
-                clear()
-            else:
-                bump(roots)
-
-    def _run_held(
-        self,
-        cursor: Any,
-        soil: Callable[[], None],
-        run: Callable[[], Any],
-        prepare: Callable[[Any], None],
-    ) -> Any:
-        """Runs a write that is perhaps not committed before its cursor ends."""
-        prepare(cursor)
-        self._held[id(cursor)] = self.connection.connection
-        soil()
-        try:
-            result = run()
-        except BaseException:
-            self.ended(cursor)
-            raise
-        self.publish()
+            watch_rows(cursor)
+            self._held[id(cursor)] = self.connection.connection
+        roots = {tags.root(table) for table in tables or ()}
+        result = self._write(roots, tables, run)
+        if tables is None and self.connection.vendor == "mysql":
+            clear()  # most of what is not understood commits implicitly there
         return result
 
     def unseen(self, cursor: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A method of a cursor that may run anything, past the wrappers."""
+        """A method of a cursor that may run anything, past the wrappers, until the cursor ends."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             self.settle()
             if self.in_transaction():
                 self._begin(_now())
-            result = self._run_held(
-                cursor, lambda: self.soil((), None), lambda: call(*args, **kwargs), lambda _: None
-            )
+            self._held[id(cursor)] = self.connection.connection
+            result = self._write((), None, lambda: call(*args, **kwargs))
             if self.in_transaction():
                 self._begin(None)
             return result
@@ -339,7 +346,7 @@ class ConnectionState:
         return run
 
     def ended(self, cursor: Any) -> None:
-        """The cursor was closed, or its last row fetched."""
+        """The cursor was closed, dropped or used anew, or its last row fetched."""
         self.unfinished.discard(cursor)
         if self._held.pop(id(cursor), None) is not None:
             self.settle()
@@ -376,8 +383,16 @@ def clear() -> None:
         logger.error("a write was not invalidated, other processes may serve stale rows: %s", error)
 
 
+def _is_replica(connection: Any) -> bool:
+    """Is the alias declared as a copy of another one, in the way that Django's tests know?"""
+    return bool((connection.settings_dict.get("TEST") or {}).get("MIRROR"))
+
+
 def _now() -> int | None:
-    target = store.cache()
+    try:
+        target = store.writer()
+    except ZooCacheError:
+        return None
     return None if target is None else target.stamp()
 
 

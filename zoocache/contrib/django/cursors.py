@@ -8,6 +8,7 @@ what other statements do on the connection does not count.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -46,12 +47,16 @@ class _Watched:
         finally:
             self._zoocache.ended(self)
 
+    def __del__(self) -> None:
+        self._zoocache.ended(self)
+
     def callproc(self, *args: Any, **kwargs: Any) -> Any:
         return self._zoocache.unseen(self, super().callproc)(*args, **kwargs)  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         found = super().__getattr__(name)  # type: ignore[misc]
-        if name in _HARMLESS or name.startswith("_") or not callable(found):
+        # Routines only: sqlite3's `cursor.connection` can be called, too.
+        if name in _HARMLESS or name.startswith("_") or not inspect.isroutine(found):
             return found
         return self._zoocache.unseen(self, found)
 

@@ -16,7 +16,10 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from django.db.models import expressions
+from django.db.models import DateField, TimeField, expressions
+from django.db.models.aggregates import Aggregate
+from django.db.models.functions import Cast
+from django.db.models.sql import compiler as sql_compiler
 from django.db.models.sql import query as sql_query
 from django.db.models.sql import subqueries
 from django.db.models.sql.datastructures import BaseTable, Join
@@ -31,6 +34,7 @@ _KNOWN_MODULES = frozenset(
         "django.db.models.expressions",
         "django.db.models.fields.json",
         "django.db.models.fields.related_lookups",
+        "django.db.models.fields.tuple_lookups",
         "django.db.models.functions.comparison",
         "django.db.models.functions.datetime",
         "django.db.models.functions.json",
@@ -49,13 +53,20 @@ _UNKNOWN_NAMES = frozenset(
         "Random",
         "DatabaseDefault",
         "ExtraWhere",
-        "ColPairs",
     ]
 )
 # Arguments by which an expression of a known class becomes SQL of the user's.
 _OWN_SQL = frozenset(["function", "template", "arg_joiner"])
 _OPERATORS = frozenset(["+", "-", "*", "/", "^", "%%", "&", "|", "<<", ">>", "#"])
-_KNOWN_CLASSES = frozenset([BaseTable, Join, sql_query.Query, subqueries.AggregateQuery])
+_KNOWN_CLASSES = frozenset(
+    [
+        BaseTable,
+        Join,
+        sql_query.Query,
+        subqueries.AggregateQuery,
+        getattr(sql_compiler, "PositionRef", BaseTable),  # from Django 5 on: ORDER BY 2
+    ]
+)
 # Django adds these columns itself when it prefetches over a many-to-many relation.
 _PREFETCH = "_prefetch_related_val_"
 
@@ -70,6 +81,9 @@ def _is_known(kind: type) -> bool:
 
 
 def _has_own_sql(node: Any) -> bool:
+    if type(node) is Cast and isinstance(node.output_field, (DateField, TimeField)):
+        # 'now' and 'today' are dates to a database.
+        return type(node.get_source_expressions()[0]) is not expressions.Col
     if type(node) is expressions.Col:
         return not _has_plain_format(type(node.target))  # type: ignore[arg-type]
     if isinstance(node, expressions.CombinedExpression) and node.connector not in _OPERATORS:
@@ -101,6 +115,8 @@ class Footprint:
             self.cacheable = False
         elif kind is expressions.Window:
             self.has_window = True
+        if isinstance(node, Aggregate) and node.filter is not None:
+            self.note(node.filter, query)  # rendered past `compile`
 
     def note_from(self, query: Any) -> None:
         if query.select_for_update:
@@ -166,8 +182,25 @@ def footprint_of(compiler: Any, sql: str, params: Any) -> Footprint:
         )
         again.using = compiler.using
         sql_again, params_again = again.as_sql()
-    if sql_again != sql or tuple(params_again) != tuple(params):
+    # A Query class of somebody's own may bring compilers that take no notes.
+    recorded = isinstance(again, _Recording) and type(again.query) in _KNOWN_CLASSES
+    if not recorded or sql_again != sql or plain(params_again) != plain(params):
         footprint.cacheable = False
-    if perhaps_views(footprint.tables):
+    if not footprint.tables or perhaps_views(footprint.tables):
         footprint.cacheable = False
     return footprint
+
+
+def plain(params: Any) -> tuple[Any, ...]:
+    """Parameters in a form that can be stored and compared."""
+    return tuple(map(_plain, params))
+
+
+def _plain(param: Any) -> Any:
+    # psycopg has classes of its own for some.
+    kind = type(param)
+    if kind.__module__ == "psycopg.types.numeric" and isinstance(param, int):
+        return (kind.__name__, int(param))
+    if kind.__module__ == "psycopg.types.json" and param.dumps:
+        return (kind.__name__, param.dumps(param.obj))
+    return param

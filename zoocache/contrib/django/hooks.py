@@ -29,7 +29,7 @@ from django.db.models.sql.constants import MULTI
 
 from zoocache import config, store
 from zoocache.contrib.django import tags, writing
-from zoocache.contrib.django.connection import open_states, state_of
+from zoocache.contrib.django.connection import open_states, soiled_states, state_of
 from zoocache.contrib.django.cursors import watch
 from zoocache.contrib.django.reading import mark_of, read
 
@@ -134,8 +134,7 @@ def hook_connection(connection: Any) -> None:
 
 def _connected(connection: Any, **kwargs: Any) -> None:
     hook_connection(connection)
-    # What Django itself set up on the way here is part of the connection's identity.
-    state_of(connection).foreign_session = False
+    state_of(connection).connected()
 
 
 def _settings_changed(*, setting: str, **kwargs: Any) -> None:
@@ -166,4 +165,5 @@ class DjangoFramework:
             clean = clean and not (state.begun and state.stamp is None)
             if state.stamp is not None:
                 stamps.append(state.stamp)
+        clean = clean and not any(state.dirty for state in soiled_states())
         return store.Guard(min(stamps, default=None), clean)

@@ -29,6 +29,8 @@ class Effect(NamedTuple):
     session: bool = False
     """May it change what later statements of the connection see (search_path, role, database)?"""
     returning: bool = False
+    begins: bool = False
+    """Begins a transaction."""
     """Does a write give rows, which must perhaps be fetched before it is committed?"""
 
 
@@ -65,7 +67,9 @@ _MODIFIERS = frozenset(["ONLY", "LOW_PRIORITY", "HIGH_PRIORITY", "DELAYED", "QUI
 _UPSERT = re.compile(
     r"\bON\s+DUPLICATE\s+KEY\s+UPDATE\b | \bDO\s+UPDATE\s+SET\b", re.VERBOSE | re.IGNORECASE
 )
-_WRITE = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE\s+INTO|MERGE)\b", re.IGNORECASE)
+_WRITE = re.compile(
+    r"\b(?:INSERT(?:\s+OR\s+REPLACE)?|UPDATE|DELETE|REPLACE\s+INTO|MERGE)\b", re.IGNORECASE
+)
 _INTO = re.compile(r"\bINTO\b", re.IGNORECASE)
 _SEVERAL_TABLES = re.compile(
     r"\b(?:JOIN|USING)\b | \bUPDATE\b(?:(?!\bSET\b).)*,", re.VERBOSE | re.IGNORECASE | re.DOTALL
@@ -81,6 +85,7 @@ _HARMLESS_SET = re.compile(
 
 _QUERIES = frozenset(["SELECT", "WITH", "VALUES"])
 _STATEMENTS = frozenset(["INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"])
+_EXPLAINS = frozenset(["EXPLAIN", "DESCRIBE", "DESC"])
 _HARMLESS = frozenset([
     "SHOW", "DESCRIBE", "DESC", "SAVEPOINT", "RELEASE", "BEGIN", "START", "FETCH", "MOVE",
     "DECLARE", "CLOSE", "LISTEN", "UNLISTEN", "NOTIFY", "ANALYZE", "CHECKPOINT",
@@ -128,9 +133,10 @@ def _effect_of_clear(text: str) -> Effect:
     word = _first_word(text)
     session = not word or _SET_CONFIG.search(text) is not None or any(map(_sets, text.split(";")))
     unknown = Effect(Kind.UNKNOWN, session=session, returning=True)
-    if ";" in text or not word:
-        return unknown
     writes = _WRITE.search(text) is not None
+    speaks_of_writing = writes and word not in _STATEMENTS | _QUERIES | _EXPLAINS
+    if ";" in text or not word or speaks_of_writing:  # MariaDB: SET STATEMENT ... FOR DELETE ...
+        return unknown
     if word in ("COMMIT", "END"):
         # Another session may have written what was prepared.
         prepared = re.search(r"\bPREPARED\b", text, re.IGNORECASE)
@@ -140,16 +146,15 @@ def _effect_of_clear(text: str) -> Effect:
         partial = re.search(r"\b(?:TO|PREPARED)\b", text, re.IGNORECASE)
         return _READ if partial else Effect(Kind.ROLLBACK)
     if word in _SESSION_WORDS:
-        # MariaDB: SET STATEMENT ... FOR DELETE ...
-        return unknown if writes else Effect(Kind.READ, session=session)
+        return Effect(Kind.READ, session=session)
     if word == "PRAGMA":
         return Effect(Kind.READ, session=not _HARMLESS_PRAGMA.match(text))
     if word in ("BEGIN", "START"):
         serializable = re.search(r"\bSERIALIZABLE\b", text, re.IGNORECASE)
-        return Effect(Kind.READ, session=serializable is not None)
+        return Effect(Kind.READ, session=serializable is not None, begins=True)
     if (word in _HARMLESS or word in _QUERIES) and not writes and not _INTO.search(text):
         return Effect(Kind.READ, session=session)
-    if word in ("EXPLAIN", "DESCRIBE", "DESC") and not re.search(r"\bANALY[ZS]E\b", text, re.I):
+    if word in _EXPLAINS and not re.search(r"\bANALY[ZS]E\b", text, re.I):
         return _READ
     return (_targets(text, session) or unknown) if word in _STATEMENTS else unknown
 

@@ -9,8 +9,8 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.db.models.signals import class_prepared
 
+from zoocache.config import check_ttl
 from zoocache.contrib.django.queryset import ZooQuerySet
-from zoocache.exceptions import ConfigError
 
 M = TypeVar("M", bound=models.Model)
 
@@ -26,10 +26,8 @@ class ZooCacheManager(models.Manager.from_queryset(ZooQuerySet)):  # type: ignor
     _caching = False
 
     def __init__(self, ttl: float | None = None) -> None:
-        if ttl is not None and not ttl > 0:
-            raise ConfigError(f"ttl is a positive number of seconds or None, not {ttl!r}")
         super().__init__()
-        self.ttl = ttl
+        self.ttl = check_ttl(ttl)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

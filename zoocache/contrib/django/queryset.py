@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 
 from django.db.models import Model, QuerySet
 
-from zoocache.config import UNSET, Unset
+from zoocache.config import UNSET, Unset, check_ttl
 from zoocache.contrib.django.reading import Mark, mark_of, prefetching
-from zoocache.exceptions import ConfigError
 
 M = TypeVar("M", bound=Model)
 
@@ -29,10 +28,8 @@ class ZooQuerySet(QuerySet[M]):
         if isinstance(ttl, Unset):
             known = mark_of(self.query)
             seconds = known.ttl if known else None
-        elif ttl is not None and not ttl > 0:
-            raise ConfigError(f"ttl is a positive number of seconds or None, not {ttl!r}")
         else:
-            seconds = ttl
+            seconds = check_ttl(ttl)
         clone = self._chain()  # type: ignore[attr-defined]
         clone.query.zoocache = Mark(seconds)
         return clone  # type: ignore[no-any-return]

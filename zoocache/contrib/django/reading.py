@@ -23,7 +23,7 @@ from zoocache import codec, points, store
 from zoocache.cacheable import current_frame
 from zoocache.contrib.django.connection import ConnectionState, state_of
 from zoocache.contrib.django.dependencies import dependencies
-from zoocache.contrib.django.footprint import footprint_of
+from zoocache.contrib.django.footprint import footprint_of, plain
 from zoocache.exceptions import UnstorableError
 from zoocache.shm import Cache
 
@@ -113,7 +113,9 @@ class _Read:
 
     def _key(self, sql: str, params: Any) -> bytes | None:
         try:
-            named = codec.encode((sql, tuple(map(_plain, params)), self.single, self.mark.ttl))
+            # Django cuts off columns that DISTINCT made it add: the SQL does not tell which.
+            width = self.compiler.col_count if self.compiler.has_extra_select else None
+            named = codec.encode_name((sql, plain(params), self.single, width, self.mark.ttl))
         except UnstorableError:
             return None
         return b"q" + blake2b(self.state.identity() + named, digest_size=20).digest()
@@ -175,11 +177,3 @@ class _Read:
             self.target.fill(key, codec.encode_rows(rows), stamp, ttl=ttl, tags=deps)
         except UnstorableError as error:
             store.log_once(f"rows of {self.compiler.query.model} are not cached: {error}")
-
-
-def _plain(param: Any) -> Any:
-    """A parameter in a form that can be stored; psycopg's integers are classes of their own."""
-    kind = type(param)
-    if isinstance(param, int) and kind.__module__.startswith("psycopg"):
-        return (kind.__name__, int(param))
-    return param

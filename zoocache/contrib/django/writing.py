@@ -46,12 +46,15 @@ def tags_of(compiler: Any) -> set[str]:
 
 def tags_of_result(compiler: Any, result: Any) -> Iterator[str]:
     """The rows that an INSERT made, whose keys the database chose."""
-    returned = getattr(compiler, "returning_fields", None)
-    meta = compiler.query.get_meta()
-    if isinstance(compiler, SQLInsertCompiler) and result and returned and meta.pk in returned:
+    if not isinstance(compiler, SQLInsertCompiler):
+        return
+    meta, returned = compiler.query.get_meta(), compiler.returning_fields or ()
+    if result and meta.pk in returned:
         at = list(returned).index(meta.pk)
         for row in result:
             yield from _row(table_of(compiler), meta.pk, row[at])
+    elif meta.pk not in compiler.query.fields:
+        yield tags.rows(table_of(compiler))  # bulk inserts that do not say
 
 
 def _insert_tags(compiler: Any) -> Iterator[str]:
@@ -125,7 +128,8 @@ def _row(table: str, field: Any, value: Any) -> Iterator[str]:
 
 
 def _pinned_rows(query: Any, table: str) -> Iterator[str]:
-    alias = query.base_table or query.get_initial_alias()
+    # Not query.base_table: that is computed once, and without a WHERE there is no alias yet.
+    alias = next(iter(query.alias_map), "")
     for pin in pins_of(query.where, alias):
         if pin.field.primary_key and is_exact_key(pin.field):
             for value in pin.values:

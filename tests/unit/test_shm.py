@@ -1,0 +1,115 @@
+"""The Python face of the core: arguments, outcomes, threads."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import pytest
+
+from zoocache.exceptions import InvalidKeyError, TagError
+from zoocache.shm import Cache, Outcome, Segment
+
+
+def test_keys_are_bytes_or_text(cache: Cache):
+    for key in ("käse", b"k", bytearray(b"array"), memoryview(b"view"), "\ud800", b"\0\xff"):
+        assert cache.set(key, b"value") is Outcome.STORED
+        assert cache.get(key) == b"value"
+        assert cache.delete(key) is True
+        assert cache.get(key) is None
+    cache.set("käse", b"value")
+    assert cache.get("käse".encode()) == b"value"
+
+
+@pytest.mark.parametrize(
+    ("key", "complaint"),
+    [
+        (b"", "cannot be empty"),
+        ("", "cannot be empty"),
+        (b"k" * 1025, "1025 bytes is too long: the most is 1024; hash it first"),
+        ("ä" * 513, "1026 bytes is too long"),
+        (42, "bytes or str, not int"),
+        (None, "bytes or str, not NoneType"),
+    ],
+)
+def test_bad_keys(cache: Cache, key, complaint):
+    for use in (
+        cache.get,
+        cache.get_with_deps,
+        cache.delete,
+        lambda key: cache.set(key, b""),
+        lambda key: cache.fill(key, b"", cache.stamp()),
+    ):
+        with pytest.raises(InvalidKeyError, match=complaint):
+            use(key)
+
+
+@pytest.mark.parametrize("tag", ["", ":", "a:", ":a", "a::b", "a\0b", "\0", 42, None])
+def test_bad_tags(cache: Cache, tag):
+    for tags in ([tag], ["good", tag], [tag, "good"]):
+        for use in (
+            lambda tags: cache.invalidate(*tags),
+            lambda tags: cache.set("key", b"", tags=tags),
+            lambda tags: cache.fill("key", b"", cache.stamp(), tags=iter(tags)),
+        ):
+            with pytest.raises(TagError, match="tag"):
+                use(tags)
+
+
+def test_a_string_is_not_a_list_of_tags(cache: Cache):
+    with pytest.raises(TagError, match=r"write \['Product'\]"):
+        cache.set("key", b"", tags="Product")
+
+
+@pytest.mark.xfail(strict=True, reason="a stamp of 0 means a set to the core: it must be refused")
+def test_a_fill_without_a_stamp_is_not_a_set(cache: Cache):
+    """0 is no stamp: stored as a set, an old value would count as new."""
+    with pytest.raises(ValueError, match="stamp"):
+        cache.fill("key", b"old", 0)
+
+
+def test_values_of_all_sizes(segment_name):
+    cache = Cache(Segment(segment_name, 16 << 20))
+    for size in (0, 1, 7, 8, 4096, 128 * 1024 - 100, 128 * 1024, 500_000, 1_900_000):
+        value = os.urandom(size)
+        assert cache.set("key", value) is Outcome.STORED
+        assert cache.get("key") == value
+        found = cache.get_with_deps("key")
+        assert found is not None
+        assert found.value == value
+    assert cache.set("key", bytes(cache.segment.max_record)) is Outcome.TOO_LARGE
+    assert cache.get("key") is None
+
+
+def test_threads_share_a_cache(cache: Cache):
+    """Each thread gets its own key's value, though one reader belongs to only one of them."""
+    wrong: list[object] = []
+    threads = 6
+
+    def work(me: int) -> None:
+        key, value = f"key {me}", bytes([me]) * (50 + 30 * me)
+        for i in range(3000):
+            if i % 50 == 0:
+                cache.set(key, value, tags=[f"t:{me}"])
+            found = cache.get(key)
+            if found is not None and found != value:
+                wrong.append((me, found))
+            if i % 200 == 199:
+                cache.invalidate(f"t:{me}")
+                if (found := cache.get(key)) is not None:
+                    wrong.append((me, "stale"))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        running = [threading.Thread(target=work, args=(me,)) for me in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert wrong == []
+    assert cache.stats()["hits"] > threads * 1000
+    assert cache.segment.check().sound
