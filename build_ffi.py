@@ -8,7 +8,12 @@ from pathlib import Path
 
 from cffi import FFI
 
-if sys.platform != "linux" or platform.machine().lower() not in {"x86_64", "amd64", "aarch64", "arm64"}:
+if sys.platform != "linux" or platform.machine().lower() not in {
+    "x86_64",
+    "amd64",
+    "aarch64",
+    "arm64",
+}:
     sys.exit(
         f"zoocache supports Linux on x86-64 and arm64, not {sys.platform} on {platform.machine()}."
     )

@@ -24,19 +24,19 @@ typedef enum {
     ZOO_FOREIGN = 10,  /* the reader belongs to another thread */
 
     ZOO_E_ARGUMENT = -64,
-    ZOO_E_KEY = -65,      /* empty, or longer than ZOO_MAX_KEY */
-    ZOO_E_TAG = -66,      /* empty, or with an empty part */
-    ZOO_E_MEMORY = -67,   /* malloc failed */
-    ZOO_E_SYSTEM = -68,   /* a system call failed: see errno */
+    ZOO_E_KEY = -65,    /* empty, or longer than ZOO_MAX_KEY */
+    ZOO_E_TAG = -66,    /* empty, or with an empty part */
+    ZOO_E_MEMORY = -67, /* malloc failed */
+    ZOO_E_SYSTEM = -68, /* a system call failed: see errno */
     ZOO_E_NO_SEGMENT = -69,
-    ZOO_E_OWNER = -70,    /* the segment belongs to another user */
-    ZOO_E_MODE = -71,     /* the segment is open to other users */
-    ZOO_E_FORMAT = -72,   /* not a segment, or of another layout version */
-    ZOO_E_GARBLED = -73,  /* the header fails its checksum */
+    ZOO_E_OWNER = -70,   /* the segment belongs to another user */
+    ZOO_E_MODE = -71,    /* the segment is open to other users */
+    ZOO_E_FORMAT = -72,  /* not a segment, or of another layout version */
+    ZOO_E_GARBLED = -73, /* the header fails its checksum */
     ZOO_E_TRUNCATED = -74,
-    ZOO_E_SPACE = -75,    /* no room in the shared-memory file system */
-    ZOO_E_BUSY = -76,     /* the initialisation lock was not free in time */
-    ZOO_E_SIZE = -77,     /* smaller than ZOO_MIN_SIZE */
+    ZOO_E_SPACE = -75, /* no room in the shared-memory file system */
+    ZOO_E_BUSY = -76,  /* the initialisation lock was not free in time */
+    ZOO_E_SIZE = -77,  /* smaller than ZOO_MIN_SIZE */
 } zoo_status;
 
 enum {

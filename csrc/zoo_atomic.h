@@ -14,8 +14,9 @@
 
 typedef _Atomic uint64_t zoo_word;
 
-_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_LONG_LOCK_FREE == 2,
-               "zoocache needs lock-free 64-bit atomics: locks in shared memory die with their holder");
+_Static_assert(
+    ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_LONG_LOCK_FREE == 2,
+    "zoocache needs lock-free 64-bit atomics: locks in shared memory die with their holder");
 _Static_assert(sizeof(zoo_word) == 8, "a shared word is 8 bytes");
 
 static inline uint64_t zoo_load_relaxed(const zoo_word *at)
@@ -64,9 +65,8 @@ static inline uint64_t zoo_add_seq_cst(zoo_word *at, uint64_t n)
 static inline void zoo_max_release(zoo_word *at, uint64_t value)
 {
     uint64_t now = zoo_load_relaxed(at);
-    while (now < value &&
-           !atomic_compare_exchange_weak_explicit(at, &now, value, memory_order_acq_rel,
-                                                  memory_order_relaxed)) {
+    while (now < value && !atomic_compare_exchange_weak_explicit(
+                              at, &now, value, memory_order_acq_rel, memory_order_relaxed)) {
     }
 }
 

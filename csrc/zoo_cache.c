@@ -108,9 +108,8 @@ static int build(const char *key, size_t key_len, const char *value, size_t valu
 {
     if (value_len > UINT32_MAX || n_deps > ZOO_MAX_DEPS)
         return ZOO_TOO_LARGE;
-    struct zoo_rec head = {.value_len = (uint32_t)value_len,
-                           .key_len = (uint16_t)key_len,
-                           .n_deps = (uint16_t)n_deps};
+    struct zoo_rec head = {
+        .value_len = (uint32_t)value_len, .key_len = (uint16_t)key_len, .n_deps = (uint16_t)n_deps};
     uint64_t bytes = zoo_rec_bytes(&head);
     if (bytes > max_record)
         return ZOO_TOO_LARGE;
@@ -185,6 +184,25 @@ static void count_set(zoo_seg *seg, int outcome)
     }
 }
 
+static void bump(zoo_seg *seg, const uint64_t *tags, size_t n)
+{
+    uint64_t clock = zoo_hlc_tick(seg);
+    ZOO_FAULT("bump:ticked");
+    for (size_t i = 0; i < n; i++) {
+        zoo_tag_raise(seg, tags[i], clock);
+        ZOO_FAULT("bump:raised");
+    }
+    zoo_tag_announce_event(seg);
+}
+
+/* Removes a key. First its tag: a fill that is under way must not bring it back. */
+static bool discard(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len)
+{
+    uint64_t tag = zoo_tag_of_key(key_hash);
+    bump(seg, &tag, 1);
+    return zoo_index_remove(seg, key_hash, key, key_len);
+}
+
 int zoo_set(zoo_seg *seg, const char *key, size_t key_len, const char *value, size_t value_len,
             uint64_t ttl_ms, const char *tags, size_t tags_len, const char *deps, size_t n_deps,
             uint64_t stamp)
@@ -211,15 +229,14 @@ int zoo_set(zoo_seg *seg, const char *key, size_t key_len, const char *value, si
         if (n_deps > 0)
             memcpy(all + n, deps, n_deps * sizeof *all);
         n = unique(all, n + n_deps);
-        outcome = build(key, key_len, value, value_len, all, n,
-                        (struct zoo_rec *)(void *)stack, seg->max_record, &rec);
+        outcome = build(key, key_len, value, value_len, all, n, (struct zoo_rec *)(void *)stack,
+                        seg->max_record, &rec);
     }
     if (outcome == ZOO_OK)
         outcome = store(seg, key_hash, rec, ttl_ms, stamp, is_fill);
 
-    /* A set that cannot be stored must not leave the previous version. */
-    if (!is_fill && outcome != ZOO_OK)
-        zoo_index_remove(seg, key_hash, key, key_len);
+    if (!is_fill && outcome != ZOO_OK && outcome != ZOO_E_TAG)
+        discard(seg, key_hash, key, key_len); /* the previous version is not the value any more */
     count_set(seg, outcome);
     if ((char *)rec != stack)
         free(rec);
@@ -228,26 +245,11 @@ int zoo_set(zoo_seg *seg, const char *key, size_t key_len, const char *value, si
     return outcome;
 }
 
-static void bump(zoo_seg *seg, const uint64_t *tags, size_t n)
-{
-    uint64_t clock = zoo_hlc_tick(seg);
-    ZOO_FAULT("bump:ticked");
-    for (size_t i = 0; i < n; i++) {
-        zoo_tag_raise(seg, tags[i], clock);
-        ZOO_FAULT("bump:raised");
-    }
-    zoo_tag_announce_event(seg);
-}
-
 int zoo_delete(zoo_seg *seg, const char *key, size_t key_len)
 {
     if (key_len == 0 || key_len > ZOO_MAX_KEY)
         return ZOO_E_KEY;
-    uint64_t key_hash = zoo_key_hash(seg, key, key_len);
-    uint64_t tag = zoo_tag_of_key(key_hash);
-    /* First the tag: a fill that is under way must not bring the key back. */
-    bump(seg, &tag, 1);
-    bool was_there = zoo_index_remove(seg, key_hash, key, key_len);
+    bool was_there = discard(seg, zoo_key_hash(seg, key, key_len), key, key_len);
     zoo_count(seg, ZOO_N_DELETES, 1);
     return was_there ? ZOO_OK : ZOO_MISS;
 }

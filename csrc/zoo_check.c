@@ -38,8 +38,8 @@ static void check_bucket(zoo_seg *seg, zoo_word *bucket, struct zoo_rec *rec, zo
         }
         uint64_t key_hash = zoo_key_hash(seg, zoo_rec_key(rec), rec->key_len);
         report->entries++;
-        report->words_misplaced += zoo_index_bucket(seg, key_hash) != bucket ||
-                                   !zoo_index_may_hold(word, key_hash);
+        report->words_misplaced +=
+            zoo_index_bucket(seg, key_hash) != bucket || !zoo_index_may_hold(word, key_hash);
         report->keys_doubled += doubles(seg, bucket, i + 1, rec, key_hash);
     }
 }

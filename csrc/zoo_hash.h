@@ -43,16 +43,17 @@ static inline uint64_t zoo_hash(const char *bytes, size_t len, uint64_t seed)
 {
     uint64_t state = seed ^ (len * ZOO_PRIME);
     uint64_t word;
-    for (; len >= 8; bytes += 8, len -= 8) {
+    if (len < 8) {
+        for (word = 0; len > 0; len--)
+            word = word << 8 | (unsigned char)bytes[len - 1];
+        return zoo_mix(zoo_step(state, word));
+    }
+    for (; len > 8; bytes += 8, len -= 8) {
         memcpy(&word, bytes, 8);
         state = zoo_step(state, word);
     }
-    if (len > 0) {
-        word = 0;
-        memcpy(&word, bytes, len);
-        state = zoo_step(state, word);
-    }
-    return zoo_mix(state);
+    memcpy(&word, bytes + len - 8, 8); /* overlaps the word before; the length is in the seed */
+    return zoo_mix(zoo_step(state, word));
 }
 
 /* A checksum in progress. Every piece but the last has a multiple of 4 words. */

@@ -32,8 +32,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "zoo_atomic.h"
 #include "zoo_api.h"
+#include "zoo_atomic.h"
 
 #if !defined(__linux__) || !(defined(__x86_64__) || defined(__aarch64__))
 #error "zoocache supports Linux on x86-64 and arm64; this platform is neither"

@@ -56,8 +56,8 @@ bool zoo_log_intact(zoo_seg *seg, unsigned log, zoo_pos pos)
 
 uint64_t zoo_rec_bytes(const struct zoo_rec *rec)
 {
-    uint64_t bytes = sizeof *rec + zoo_pad8(rec->value_len) + zoo_pad8(rec->key_len) +
-                     8ull * rec->n_deps;
+    uint64_t bytes =
+        sizeof *rec + zoo_pad8(rec->value_len) + zoo_pad8(rec->key_len) + 8ull * rec->n_deps;
     return (bytes + ZOO_UNIT - 1) & ~(uint64_t)(ZOO_UNIT - 1);
 }
 

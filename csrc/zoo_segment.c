@@ -188,9 +188,11 @@ static zoo_word *words_at(const zoo_seg *seg, const struct zoo_hdr *copy, int pa
 static int map_whole(int fd, const struct zoo_hdr *copy, zoo_seg *seg)
 {
     const struct zoo_part *log = &copy->part[ZOO_PART_LOG_MAIN];
-    uint64_t tail = (longest_record(log->size) + ZOO_PART_ALIGN - 1) & ~(uint64_t)(ZOO_PART_ALIGN - 1);
+    uint64_t tail =
+        (longest_record(log->size) + ZOO_PART_ALIGN - 1) & ~(uint64_t)(ZOO_PART_ALIGN - 1);
     uint64_t end = log->offset + log->size;
-    char *base = mmap(NULL, end + tail, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *base =
+        mmap(NULL, end + tail, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return ZOO_E_SYSTEM;
     if (mmap(base, end, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
@@ -207,8 +209,8 @@ static int map_whole(int fd, const struct zoo_hdr *copy, zoo_seg *seg)
     seg->tag_mask = copy->part[ZOO_PART_TAGS].size / ZOO_LINE - 1;
     seg->index = words_at(seg, copy, ZOO_PART_INDEX);
     seg->bucket_mask = copy->part[ZOO_PART_INDEX].size / ZOO_LINE - 1;
-    seg->log[ZOO_LOG_MAIN] = (struct zoo_log){words_at(seg, copy, ZOO_PART_LOG_MAIN),
-                                              &seg->hdr->head_main, log->size};
+    seg->log[ZOO_LOG_MAIN] =
+        (struct zoo_log){words_at(seg, copy, ZOO_PART_LOG_MAIN), &seg->hdr->head_main, log->size};
     seg->max_record = longest_record(log->size);
     seg->boot_ns = copy->boot_ns;
     seg->key_seed = zoo_mix(copy->secret[0]);

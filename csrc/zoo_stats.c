@@ -14,7 +14,8 @@ _Static_assert(ZOO_STATS * sizeof(zoo_word) % ZOO_LINE == 0, "a stripe is whole 
 
 static zoo_word *stripe(const zoo_seg *seg)
 {
-    static _Thread_local uint64_t mine; /* 0: not chosen yet; a fork keeps its parent's, harmlessly */
+    static _Thread_local uint64_t
+        mine; /* 0: not chosen yet; a fork keeps its parent's, harmlessly */
     if (mine == 0)
         mine = 1 + zoo_mix((uint64_t)syscall(SYS_gettid)) % ZOO_STRIPES;
     return seg->stats + (mine - 1) * ZOO_STATS;

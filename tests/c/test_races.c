@@ -127,7 +127,7 @@ static void a_fill_overtaken_is_never_served(void)
                 struct cause cause = {causes[c], seg};
                 snprintf(context, sizeof context, "%s at %s", causes[c], points[p]);
                 if (replaces)
-                    CHECK_EQ(set_text(seg, "key", "before", "a:b"), ZOO_OK);
+                    CHECK_EQ(fill_text(seg, "key", "before", "a:b", zoo_stamp(seg)), ZOO_OK);
                 uint64_t stamp = zoo_stamp(seg);
                 at_point(points[p], happen, &cause);
                 fill_text(seg, "key", "old row", "a:b", stamp);
@@ -156,7 +156,7 @@ static void an_older_fill_never_wins(void)
                 zoo_seg *seg = fresh(ZOO_MIN_SIZE);
                 snprintf(context, sizeof context, "at %s", points[p]);
                 if (replaces)
-                    CHECK_EQ(set_text(seg, "key", "before", "a"), ZOO_OK);
+                    CHECK_EQ(fill_text(seg, "key", "before", "a", zoo_stamp(seg)), ZOO_OK);
                 uint64_t stamp = zoo_stamp(seg);
                 at_point(points[p], fill_newer, seg);
                 CHECK_EQ(fill_text(seg, "key", "older", "a", stamp), ZOO_OLDER);

@@ -69,7 +69,6 @@ def test_open_to_others(segment, path, mode):
         segment.name,
         exceptions.SegmentPermissionError,
         "open to other users",
-        "chmod 600",
         "remove",
     )
     path.chmod(0o600)

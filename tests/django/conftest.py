@@ -95,7 +95,7 @@ def tables() -> list[str]:
     )
 
 
-def _empty(connection: Any) -> None:
+def empty(connection: Any) -> None:
     """Empties the tables below Django, so that zoocache sees nothing of it."""
     connection.ensure_connection()
     if connection.vendor == "sqlite":
@@ -128,7 +128,7 @@ def zoo(segment_name: str, _sqlite: None) -> Iterator[None]:
 def _fresh(alias: str) -> Iterator[Any]:
     connection = connections[alias]
     connection.close()
-    _empty(connection)
+    empty(connection)
     try:
         with routing.routed_to(alias):
             yield connection

@@ -34,9 +34,6 @@ READS = [
     "SAVEPOINT a",
     "RELEASE SAVEPOINT a",
     "ROLLBACK TO SAVEPOINT a",
-    "BEGIN",
-    "BEGIN IMMEDIATE",
-    "START TRANSACTION",
     "SHOW search_path",
     "PRAGMA foreign_keys = ON",
     "PRAGMA table_info('city')",
@@ -153,6 +150,11 @@ UNKNOWNS = [
 @pytest.mark.parametrize("sql", UNKNOWNS)
 def test_what_is_not_understood_writes_to_everything(sql: str) -> None:
     assert effect_of(sql).kind is UNKNOWN
+
+
+@pytest.mark.parametrize("sql", ["BEGIN", "BEGIN IMMEDIATE", "START TRANSACTION", "/* x */ begin;"])
+def test_beginnings_of_transactions(sql: str) -> None:
+    assert effect_of(sql) == Effect(READ, begins=True)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ class CacheMachine(RuleBasedStateMachine):
         value = bytes(self.segment.max_record)
         assert self.cache.set(key, value) is Outcome.TOO_LARGE
         self.entries.pop(key, None)
+        self.clocks[key_tag(key)] = self.cache.stamp()
 
     @rule(target=stamps)
     def begin_fill(self):

@@ -150,13 +150,14 @@ MUTANTS = {
     "delete-without-tag": (
         "zoo_cache.c", "bump(seg, &tag, 1);", "(void)tag;", "race-overtaken-fill"),
     "failed-set-keeps-old": (
-        "zoo_cache.c", "zoo_index_remove(seg, key_hash, key, key_len);\n    count_set",
-        "(void)0;\n    count_set", "failed-set"),
+        "zoo_cache.c", "discard(seg, key_hash, key, key_len); /*",
+        "(void)0; /*", "failed-set"),
     "bump-without-tick": (
         "zoo_cache.c", "uint64_t clock = zoo_hlc_tick(seg);", "uint64_t clock = zoo_hlc_read(seg);",
         "schedules-stale"),
     "stamp-at-store": (
-        "zoo_cache.c", "rec->stamp = is_fill ? stamp :", "rec->stamp = is_fill ? zoo_hlc_read(seg) :",
+        "zoo_cache.c",
+        "rec->stamp = is_fill ? stamp :", "rec->stamp = is_fill ? zoo_hlc_read(seg) :",
         "schedules-stale"),
     "half-made-accepted": (
         "zoo_segment.c", "zoo_store_release(&hdr->state, ZOO_STATE_READY);", "", "values"),

@@ -62,7 +62,6 @@ def test_a_string_is_not_a_list_of_tags(cache: Cache):
         cache.set("key", b"", tags="Product")
 
 
-@pytest.mark.xfail(strict=True, reason="a stamp of 0 means a set to the core: it must be refused")
 def test_a_fill_without_a_stamp_is_not_a_set(cache: Cache):
     """0 is no stamp: stored as a set, an old value would count as new."""
     with pytest.raises(ValueError, match="stamp"):

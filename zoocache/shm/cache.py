@@ -143,8 +143,10 @@ class Cache:
 
         Never replaces a value with a newer stamp, and a value that was
         invalidated since its stamp is never served. `deps` are dependency
-        hashes from `get_with_deps`, joined.
+        hashes from `get_with_deps`, joined. ValueError for a stamp that is none.
         """
+        if stamp <= 0:
+            raise ValueError(f"{stamp!r} is not a stamp: call stamp() before the value is computed")
         return self._store(key, value, ttl, tags, deps, stamp)
 
     def _store(

@@ -52,6 +52,8 @@ class Segment:
     """
 
     def __init__(self, name: str, size: int = 0, *, wait: float = 5.0) -> None:
+        if not name or "\0" in name:
+            raise ConfigError(f"{name!r} cannot name a segment")
         self.name = name
         out = ffi.new("zoo_seg **")
         encoded = os.fsencode(name)

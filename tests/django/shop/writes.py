@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.db import connections, transaction
 from django.db.migrations.operations import RunPython
 from django.db.migrations.state import ProjectState
-from django.db.models import Case, F, OuterRef, Subquery, Value, When
+from django.db.models import Case, F, OuterRef, Subquery, When
 
 from shop import routing
 from shop.fields import Money, clerk
@@ -365,7 +365,7 @@ WRITES: dict[str, Write] = {
     "update key to null": lambda: Product.objects.filter(category=1).update(category=None),
     "update key by F": lambda: Product.objects.filter(pk=3).update(category=F("store")),
     "update key by case": lambda: Product.objects.update(
-        category=Case(When(pk=3, then=Value(1)), default=F("category"))
+        category=Case(When(pk=3, then=F("related")), default=F("category"))
     ),
     "update key by subquery": lambda: Product.objects.filter(pk=3).update(
         category=Subquery(Category.objects.filter(rank=0).values("pk")[:1])

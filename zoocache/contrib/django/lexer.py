@@ -29,9 +29,9 @@ class Effect(NamedTuple):
     session: bool = False
     """May it change what later statements of the connection see (search_path, role, database)?"""
     returning: bool = False
-    begins: bool = False
-    """Begins a transaction."""
     """Does a write give rows, which must perhaps be fetched before it is committed?"""
+    begins: bool = False
+    """Does it begin a transaction?"""
 
 
 # Strings and comments hold no SQL and are cut out; quoted names are matched so

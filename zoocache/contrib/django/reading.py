@@ -114,7 +114,8 @@ class _Read:
     def _key(self, sql: str, params: Any) -> bytes | None:
         try:
             # Django cuts off columns that DISTINCT made it add: the SQL does not tell which.
-            width = self.compiler.col_count if self.compiler.has_extra_select else None
+            extra = getattr(self.compiler, "has_extra_select", False)  # not on aggregates
+            width = self.compiler.col_count if extra else None
             named = codec.encode_name((sql, plain(params), self.single, width, self.mark.ttl))
         except UnstorableError:
             return None

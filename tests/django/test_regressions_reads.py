@@ -1,0 +1,170 @@
+"""Reads that were once served what is not theirs: each test is named after what broke."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connections, models
+from django.db.models import BooleanField, Count, F, Func, Q, Sum, Value
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Cast
+from django.db.models.sql import Query
+from django.db.models.sql.compiler import SQLCompiler
+from shop import stock
+from shop.models import Category, Product
+from shop.reads import cached, outcome, plain
+
+from zoocache import store
+from zoocache.contrib.django import ZooCacheManager
+from zoocache.exceptions import ConfigError
+
+Queries = Callable[..., Any]
+IsCached = Callable[[Callable[[], Any]], bool]
+
+
+@pytest.fixture
+def shop(db: Any) -> Any:
+    stock.fill()
+    return db
+
+
+# What names an entry
+
+
+def narrow(M: Any) -> Any:
+    return M(Product).only("name").order_by("price", "pk").distinct()
+
+
+def wide(M: Any) -> Any:
+    return M(Product).only("name", "price").order_by("price", "pk").distinct()
+
+
+@pytest.mark.parametrize("pair", [(narrow, wide), (wide, narrow)], ids=["narrow", "wide"])
+def test_rows_of_another_width_under_the_same_sql(shop: Any, pair: Any) -> None:
+    """DISTINCT makes Django select what it orders by, and cut it off again."""
+    assert str(narrow(plain).query) == str(wide(plain).query)
+    for read in pair * 2:
+        assert outcome(lambda M, read=read: list(read(M)), cached) == outcome(
+            lambda M, read=read: list(read(M)), plain
+        )
+
+
+def test_aggregates_over_a_subquery_have_no_width(shop: Any, is_cached: IsCached) -> None:
+    for read in (
+        lambda M: M(Product).order_by("pk")[:3].aggregate(Sum("stock")),
+        lambda M: M(Product).values("category").distinct().count(),
+    ):
+        assert outcome(read, cached) == outcome(read, plain)
+        assert is_cached(lambda read=read: read(cached))
+
+
+def _deployed(value: str) -> Any:
+    """An Enum as a new version of the code may have it: the same name, another value."""
+    source = f"from django.db import models\nclass Kind(models.TextChoices):\n    X = {value!r}\n"
+    exec(source, sys.modules["deployed"].__dict__)
+    return sys.modules["deployed"].Kind.X
+
+
+def test_an_enum_parameter_whose_value_changed(
+    shop: Any, is_cached: IsCached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "deployed", types.ModuleType("deployed"))
+
+    def read() -> list[int]:
+        return list(Product.cached.filter(name=kind).values_list("pk", flat=True))
+
+    kind = _deployed("product 1")
+    assert is_cached(read)
+    assert read() == [1]
+    kind = _deployed("product 2")
+    assert read() == [2]
+
+
+# What may be kept
+
+
+class Own(Func):
+    """SQL of the user's: nobody knows what else it reads."""
+
+    function = "COALESCE"
+    output_field = BooleanField()
+
+
+LATE = "EXISTS (SELECT 1 FROM shop_category WHERE name = 'late')"
+
+
+def test_sql_of_the_users_as_an_aggregates_filter(shop: Any, is_cached: IsCached) -> None:
+    def read(condition: Any) -> Any:
+        return lambda: Product.cached.aggregate(n=Count("pk", filter=condition))["n"]
+
+    assert is_cached(read(Q(active=True)))
+    raw = RawSQL(LATE, [], output_field=BooleanField())
+    for own in (raw, Own("active", Value(False)), Q(active=True) & Q(raw)):
+        assert not is_cached(read(own)), own
+    assert read(raw)() == 0
+    Category.objects.create(name="late")
+    assert read(raw)() == Product.objects.count()
+
+
+def test_sql_of_the_users_as_a_filter_in_group_by(shop: Any, is_cached: IsCached) -> None:
+    condition = Own(F("product__active"), Value(False))
+    queryset = Category.cached.annotate(n=Count("product", filter=condition)).order_by("pk")
+    assert not is_cached(lambda: [category.n for category in queryset.all()])
+
+
+class OwnCompiler(SQLCompiler):
+    pass
+
+
+class OwnQuery(Query):
+    """As django-cte does: it brings a compiler that the backend does not know."""
+
+    def get_compiler(self, using=None, connection=None, elide_empty=True):
+        return OwnCompiler(self, connection or connections[using], using, elide_empty)
+
+
+def test_a_query_class_with_a_compiler_of_its_own(shop: Any, is_cached: IsCached) -> None:
+    def names() -> list[str]:
+        queryset = Product.cached.filter(pk__lte=2).order_by("pk")
+        queryset.query = queryset.query.chain(OwnQuery)
+        return [product.name for product in queryset]
+
+    assert not is_cached(names)
+    Product.objects.filter(pk=1).update(name="changed")
+    assert names() == ["changed", "product 2"]
+
+
+@pytest.mark.parametrize("field", [models.DateTimeField, models.DateField, models.TimeField])
+def test_now_as_text_is_not_a_constant(shop: Any, is_cached: IsCached, field: type) -> None:
+    def read(source: Any) -> Any:
+        return lambda: list(Product.cached.annotate(at=Cast(source, field())).values_list("at"))
+
+    assert not is_cached(read(Value("now")))
+    assert is_cached(read("made"))
+
+
+@pytest.mark.parametrize("ttl", [float("inf"), float("nan"), 1e30, 10**400, 0, -1])
+def test_a_ttl_that_the_core_cannot_count_is_refused(ttl: float) -> None:
+    with pytest.raises(ConfigError, match="at most a hundred years"):
+        Product.cached.zoocache(ttl=ttl)
+    with pytest.raises(ConfigError, match="at most a hundred years"):
+        ZooCacheManager(ttl=ttl)
+
+
+def test_a_replica_is_never_cached(
+    rollback: Any, is_cached: IsCached, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may lag: a row that was read from it after the primary's COMMIT may be old."""
+    stock.fill()
+    assert is_cached(lambda: Product.cached.get(pk=1))
+    monkeypatch.setitem(rollback.settings_dict, "TEST", {"MIRROR": "default"})
+    before = store.stats()["sets"]
+    for _ in range(2):
+        with queries(1):
+            Product.cached.get(pk=1)
+    assert not is_cached(lambda: Product.cached.get(pk=2))
+    assert store.stats()["sets"] == before
