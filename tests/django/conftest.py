@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -159,6 +161,57 @@ def postgres(zoo: None, _postgres: None) -> Iterator[Any]:
 def db(request: pytest.FixtureRequest) -> Any:
     """A connection with empty tables, to each kind of database; unrouted queries go there."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def elsewhere() -> Callable[[Callable[[], Any]], Any]:
+    """`elsewhere(work)` is what another worker's connection makes of it."""
+
+    def run(work: Callable[[], Any]) -> Any:
+        return Worker(work).result()
+
+    return run
+
+
+class Worker:
+    """A thread with connections of its own. `pause_at` names the point at which it stops.
+
+    It stops there once, and goes on when `result` is called.
+    """
+
+    def __init__(self, work: Callable[[], Any], *, pause_at: str | None = None) -> None:
+        self._paused, self._go, self._outcome = threading.Event(), threading.Event(), Future()
+        self._pause_at = pause_at
+        if pause_at:
+            points.install(self._reached)
+        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+        self._thread.start()
+        if pause_at:
+            assert self._paused.wait(20), f"{pause_at} was not reached: {self._outcome}"
+
+    def pause(self, name: str = "") -> None:
+        """To be called by the work itself: stops there, like at a point."""
+        self._reached(self._pause_at or "")
+
+    def _reached(self, name: str) -> None:
+        here = threading.current_thread() is self._thread
+        if here and name == self._pause_at and not self._paused.is_set():
+            self._paused.set()
+            assert self._go.wait(20)
+
+    def _run(self, work: Callable[[], Any]) -> None:
+        try:
+            self._outcome.set_result(work())
+        except BaseException as error:
+            self._outcome.set_exception(error)
+        finally:
+            connections.close_all()
+
+    def result(self) -> Any:
+        self._go.set()
+        self._thread.join(20)
+        points.install(None)
+        return self._outcome.result(0)
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from django.db import transaction
 from shop.models import Category, Product
 from shop.workers import elsewhere
 
-from zoocache.contrib.django import connection, cursors, hooks
-
 # It may also come in a finalizer, which can only print it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -35,11 +33,6 @@ def save(pk: int, name: str) -> None:
     Product(pk=pk, name=name, category_id=1).save(force_update=True)
 
 
-def update_in_a_transaction(pk: int, name: str) -> None:
-    with transaction.atomic():
-        Product.objects.filter(pk=pk).update(name=name)
-
-
 def raw(pk: int, name: str) -> None:
     with transaction.get_connection().cursor() as cursor:
         cursor.execute("UPDATE shop_product SET name = %s WHERE id = %s", [name, pk])
@@ -51,16 +44,7 @@ def returning(pk: int, name: str) -> None:
         cursor.fetchall()
 
 
-def upsert(pk: int, name: str) -> None:
-    Product.objects.bulk_create(
-        [Product(pk=pk, name=name)],
-        update_conflicts=True,
-        update_fields=["name"],
-        unique_fields=["id"],
-    )
-
-
-AUTOCOMMITTED = [update, save, raw, returning]
+WRITES = [update, save, raw, returning]
 
 
 @pytest.fixture
@@ -82,54 +66,58 @@ def read(product: Product) -> str:
     return str(Product.cached.get(pk=product.pk).name)
 
 
-OURS = frozenset(module.__file__ for module in (connection, cursors, hooks))
+def interrupted_at(point: int, act: Callable[..., None], *args: Any) -> Interrupt | None:
+    """Runs `act`; raises in it at the point-th place where a signal is handled: as a function
+    begins, and when a C function has returned. None if there are not so many."""
+    left = point
 
-
-def interrupted_at(line: int, act: Callable[[], None]) -> bool:
-    """Runs `act`; raises in it when it comes to the line-th line of ours. Did it come there?"""
-    left = line
-
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
+    def profile(frame: FrameType, event: str, argument: object) -> None:
         nonlocal left
-        if frame.f_code.co_filename not in OURS or frame.f_code.co_name == "__del__":
-            return None
-        if event == "line":
+        if event in ("call", "c_return") and frame.f_code.co_name != "__del__":
             left -= 1
             if left == 0:
                 raise Interrupt
-        return trace
 
-    before = sys.gettrace()
-    sys.settrace(trace)
+    before = sys.getprofile()
+    sys.setprofile(profile)
     try:
-        act()
-    except Interrupt:
-        return True
+        act(*args)
+    except Interrupt as error:
+        return error
     finally:
-        sys.settrace(before)
-    return left <= 0
+        sys.setprofile(before)
+    return Interrupt() if left <= 0 else None
 
 
-@pytest.mark.parametrize("write", [*AUTOCOMMITTED, update_in_a_transaction, upsert])
-def test_an_interruption_at_any_line_of_a_write(
+# What follows such an interruption is taken for a part of the ORM's statement: raw SQL is not seen.
+LEAKS = pytest.mark.xfail(strict=True, reason="ConnectionState.statement is a generator")
+
+
+@pytest.mark.parametrize(
+    "write", [pytest.param(write, marks=LEAKS) for write in (update, save)] + [raw, returning]
+)
+def test_an_interruption_at_any_point_of_a_write(
     write: Callable[[int, str], None],
     sqlite: Any,
     product: Product,
     stored: Callable[[], str],
     evidence: Callable[..., None],
 ) -> None:
-    line, more = 0, True
-    while more:
-        line += 1
-        assert read(product) == stored()
-        more = interrupted_at(line, lambda: write(product.pk, str(line)))
-        if sqlite.connection.in_transaction:
-            sqlite.close()  # after an exception in `atomic` itself Django could not go on, either
-        assert read(product) == stored(), f"after line {line}"
-        assert elsewhere(lambda: read(product)) == stored(), f"after line {line}, in another worker"
-    assert stored() == str(line)
-    assert line > 30
-    evidence(f"{write.__name__} interrupted", lines=line)
+    point, error = 0, Interrupt()
+    try:
+        while error:
+            point += 1
+            assert read(product) == stored()
+            # Kept, as in an `except` block: generators in its traceback are not closed yet.
+            error = interrupted_at(point, write, product.pk, str(point))
+            assert read(product) == stored(), f"after point {point}"
+            assert elsewhere(lambda: read(product)) == stored(), f"elsewhere, after {point}"
+            raw(product.pk, "seen")
+            assert elsewhere(lambda: read(product)) == "seen", f"the next write after {point}"
+    finally:
+        error = None
+    assert point > 50
+    evidence(f"{write.__name__} interrupted", points=point)
 
 
 def test_a_signal_handler_that_raises_during_writes(
@@ -153,14 +141,14 @@ def test_a_signal_handler_that_raises_during_writes(
             read(product)
             try:
                 signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.3, 1.6) * usual)
-                rng.choice(AUTOCOMMITTED)(product.pk, str(rng.random()))
+                rng.choice(WRITES)(product.pk, str(rng.random()))
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except (Interrupt, TypeError):  # CPython makes that of it in a failing import
                 interrupted += 1
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
             assert read(product) == stored(), f"seed {seed}"
-            assert elsewhere(lambda: read(product)) == stored(), f"seed {seed}, in another worker"
+            assert elsewhere(lambda: read(product)) == stored(), f"elsewhere, seed {seed}"
     finally:
         signal.signal(signal.SIGALRM, before)
     assert interrupted

@@ -51,12 +51,14 @@ def test_update_without_a_filter(db: Any) -> None:
     """Nothing has given the table an alias yet when such a write is looked at."""
     stock.fill()
     for model in models_of_the_shop():
-        before = keys(model)
-        manager = model._base_manager
+        before, queryset = keys(model), model._base_manager.order_by("pk")
+        together = set().union(*model._meta.unique_together)
         for field in model._meta.concrete_fields:
-            if not field.primary_key:
-                assert manager.update(**{field.attname: F(field.attname)}) == len(before), field
-                manager.order_by("pk").update(**{field.attname: F(field.attname)})
+            if not field.unique and field.name not in together:
+                column = queryset.values_list(field.attname, flat=True)
+                assert model._base_manager.update(**{field.attname: column[0]}) == len(before)
+                assert set(map(str, column.all())) == {str(column[0])}, field
+                assert queryset.update(**{field.attname: F(field.attname)}) == len(before)
         assert keys(model) == before
 
 

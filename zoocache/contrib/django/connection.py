@@ -235,7 +235,8 @@ class ConnectionState:
         """
         self.connection.ensure_connection()  # before that, nobody knows what autocommit is
         self.settle()
-        compiler.as_sql = self._in_the_open(compiler.as_sql)
+        # A field may run SQL of its own while its value is made (pre_save).
+        compiler.as_sql = self.in_the_open(compiler.as_sql)
 
         def statement() -> Any:
             with self.statement():
@@ -245,17 +246,17 @@ class ConnectionState:
 
         return self._write(written, tables, statement)
 
-    def _in_the_open(self, as_sql: Callable[..., Any]) -> Callable[..., Any]:
-        """A field may run SQL of its own while its value is made (pre_save)."""
+    def in_the_open(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A call within an ORM statement that may run statements which are none of the ORM's."""
 
-        def compiling(*args: Any, **kwargs: Any) -> Any:
+        def calling(*args: Any, **kwargs: Any) -> Any:
             depth, self._depth = self._depth, 0
             try:
-                return as_sql(*args, **kwargs)
+                return call(*args, **kwargs)
             finally:
                 self._depth = depth
 
-        return compiling
+        return calling
 
     # Every statement passes here
 
@@ -275,7 +276,7 @@ class ConnectionState:
         if self._depth:
             if self._chunked:
                 self.unfinished.add(context["cursor"])
-            return execute(sql, params, many, context)
+            return self.in_the_open(execute)(sql, params, many, context)  # other wrappers
         text = sql if isinstance(sql, str) else _text_of(sql, context)
         effect = effect_of(text)
         if effect.session:
@@ -341,9 +342,19 @@ class ConnectionState:
             result = self._write((), None, lambda: call(*args, **kwargs))
             if self.in_transaction():
                 self._begin(None)
+            if hasattr(result, "__exit__"):  # copy()
+                return self._publishing(result)
             return result
 
         return run
+
+    @contextmanager
+    def _publishing(self, manager: Any) -> Iterator[Any]:
+        try:
+            with manager as value:
+                yield value
+        finally:
+            self.publish()
 
     def ended(self, cursor: Any) -> None:
         """The cursor was closed, dropped or used anew, or its last row fetched."""

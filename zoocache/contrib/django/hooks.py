@@ -5,6 +5,7 @@
   Django 6, `SQLUpdateCompiler.execute_returning_sql`: they know which rows and
   columns an ORM write touches. Signals do not, and bulk operations send none.
 - An execute wrapper on each connection: it sees every statement, the raw ones too.
+- `connect` of each connection: its receivers' statements are none of the ORM's.
 - `make_cursor` and `make_debug_cursor` of each connection: see cursors.py.
 - `_commit`, `_rollback` and `_set_autocommit` of each connection: there is no
   public hook right at COMMIT. `on_commit` comes later, and another hook that
@@ -29,7 +30,12 @@ from django.db.models.sql.constants import MULTI
 
 from zoocache import config, store
 from zoocache.contrib.django import tags, writing
-from zoocache.contrib.django.connection import open_states, soiled_states, state_of
+from zoocache.contrib.django.connection import (
+    ConnectionState,
+    open_states,
+    soiled_states,
+    state_of,
+)
 from zoocache.contrib.django.cursors import watch
 from zoocache.contrib.django.reading import mark_of, read
 
@@ -72,7 +78,7 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> Any:
         def execute() -> Any:
-            with state_of(self.connection).statement(chunked=chunked_fetch):
+            with hook_connection(self.connection).statement(chunked=chunked_fetch):
                 return original(self, result_type, chunked_fetch, *args, **kwargs)
 
         if isinstance(self, writing.WRITE_COMPILERS):
@@ -97,7 +103,7 @@ def _write(compiler: Any, run: Callable[[], Any]) -> Any:
         return run()
     compiler._zoocache_writing = True
     try:
-        return state_of(compiler.connection).write(
+        return hook_connection(compiler.connection).write(
             compiler,
             writing.tags_of(compiler),
             writing.tables_of(compiler),
@@ -109,11 +115,11 @@ def _write(compiler: Any, run: Callable[[], Any]) -> Any:
         compiler.__dict__.pop("as_sql", None)
 
 
-def hook_connection(connection: Any) -> None:
+def hook_connection(connection: Any) -> ConnectionState:
     """Hooks one DatabaseWrapper, once; reconnecting keeps what hangs on it."""
     state = state_of(connection)
     if getattr(connection, "_zoocache_hooked", False):
-        return
+        return state
     connection._zoocache_hooked = True
     connection.execute_wrappers.insert(0, state.wrapper)  # outermost
     commit, rollback = connection._commit, connection._rollback
@@ -130,11 +136,12 @@ def hook_connection(connection: Any) -> None:
     connection._commit = lambda: state.commit(commit)
     connection._rollback = lambda: state.rollback(rollback)
     connection._set_autocommit = _set_autocommit
+    connection.connect = state.in_the_open(connection.connect)
+    return state
 
 
 def _connected(connection: Any, **kwargs: Any) -> None:
-    hook_connection(connection)
-    state_of(connection).connected()
+    hook_connection(connection).connected()
 
 
 def _settings_changed(*, setting: str, **kwargs: Any) -> None:
