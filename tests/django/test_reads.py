@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import empty
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections, transaction
 from django.db.models import Count, F, Value
@@ -127,7 +128,7 @@ def test_parameters_that_are_equal_but_not_the_same(shop: Any) -> None:
 
 def test_aliases_are_kept_apart(sqlite: Any, zoo: None) -> None:
     other = connections["other"]
-    Category.objects.using("other").all().delete()
+    empty(other)
     Category.objects.create(pk=1, name="here")
     Category.objects.using("other").create(pk=1, name="there")
     try:
@@ -136,7 +137,6 @@ def test_aliases_are_kept_apart(sqlite: Any, zoo: None) -> None:
             there = Category.cached.using("other").get(pk=1)
             assert (there.name, there._state.db) == ("there", "other")
     finally:
-        Category.objects.using("other").all().delete()
         other.close()
 
 

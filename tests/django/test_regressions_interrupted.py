@@ -89,13 +89,7 @@ def interrupted_at(point: int, act: Callable[..., None], *args: Any) -> Interrup
     return Interrupt() if left <= 0 else None
 
 
-# What follows such an interruption is taken for a part of the ORM's statement: raw SQL is not seen.
-LEAKS = pytest.mark.xfail(strict=True, reason="ConnectionState.statement is a generator")
-
-
-@pytest.mark.parametrize(
-    "write", [pytest.param(write, marks=LEAKS) for write in (update, save)] + [raw, returning]
-)
+@pytest.mark.parametrize("write", [update, save, raw, returning])
 def test_an_interruption_at_any_point_of_a_write(
     write: Callable[[int, str], None],
     sqlite: Any,

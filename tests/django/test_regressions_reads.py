@@ -11,7 +11,7 @@ import pytest
 from django.db import connections, models
 from django.db.models import BooleanField, Count, F, Func, Q, Sum, Value
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, Greatest
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 from shop import stock
@@ -145,6 +145,27 @@ def test_now_as_text_is_not_a_constant(shop: Any, is_cached: IsCached, field: ty
 
     assert not is_cached(read(Value("now")))
     assert is_cached(read("made"))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: list(Product.cached.filter(made__lte=Value("now"))),
+        lambda: list(Product.cached.filter(day=Value("today"))),
+        lambda: list(
+            Product.cached.values_list(
+                Greatest("made", Value("now"), output_field=models.DateTimeField())
+            )
+        ),
+    ],
+    ids=["made", "day", "greatest"],
+)
+def test_now_as_text_beside_a_date(
+    postgres: Any, is_cached: IsCached, read: Callable[[], Any]
+) -> None:
+    """PostgreSQL takes the text for a date there, too."""
+    stock.fill()
+    assert not is_cached(read)
 
 
 @pytest.mark.parametrize("ttl", [float("inf"), float("nan"), 1e30, 10**400, 0, -1])

@@ -409,7 +409,7 @@ def assert_each_worker_said_once(site: Site, *fragments: str) -> None:
         (make_foreign, "{path} is not a segment of this zoocache version", "remove {path}"),
         (make_newer, "{path} is not a segment of this zoocache version", "remove {path}"),
         (truncate, "{path} is shorter than its header says", "remove {path}"),
-        (open_to_others, "{path} is open to other users", "remove it"),
+        (open_to_others, "{path} is open to other users", "remove {path}"),
     ],
 )
 def test_a_bad_segment_is_done_without_until_it_is_removed(start, spoil, why, what_to_do):
@@ -465,8 +465,8 @@ def test_a_size_that_is_no_size_is_done_without(start):
     assert_each_worker_said_once(site, "ZOOCACHE['SIZE']", "size must be like 64MiB", "'lots'")
 
 
-@pytest.mark.xfail(strict=True, reason="each write says so anew")
-def test_writes_without_a_usable_segment_are_logged_once(start):
+def test_each_write_that_cannot_be_told_is_logged(start):
+    """Not once: each may leave a stale row in processes that attached before."""
     name = new_name()
     Segment(name, 4 << 20)
     garble(Path(path_of(name)))
@@ -474,8 +474,8 @@ def test_writes_without_a_usable_segment_are_logged_once(start):
     site.read_everywhere("row", 1)
     for value in range(1, 5):
         site.write("update", 1, value)
-    for lines in site.log_lines("zoocache.django").values():
-        assert len(lines) == 1, lines
+    lines = [line for lines in site.log_lines("zoocache.django").values() for line in lines]
+    assert len(lines) == 4, lines
 
 
 def test_disabled_serves_from_the_database_and_makes_no_segment(start):

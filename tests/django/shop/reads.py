@@ -257,6 +257,21 @@ CACHED: dict[str, Read] = {
     "category and its products": lambda M: list(
         M(P).filter(category=1, category__product__active=True).order_by("pk").distinct()
     ),
+    "pk and self join": lambda M: M(P).get(pk=3, related__active=True),
+    "pk and its relatives": lambda M: list(
+        M(P).filter(pk=1, relatives__active=True).order_by("pk").distinct()
+    ),
+    "pk and the rest of its category": lambda M: (
+        M(P)
+        .annotate(
+            n=Subquery(
+                Product.objects.filter(category=OuterRef("category"), active=True)
+                .order_by("-stock", "pk")
+                .values("name")[:1]
+            )
+        )
+        .get(pk=4)
+    ),
     "key and self join": lambda M: list(M(P).filter(category=1, related__active=True)),
     "json": lambda M: list(M(P).filter(data__n=3).order_by("pk")),
     "json deep": lambda M: list(M(P).filter(data__list__2__deep="ü").order_by("pk")),

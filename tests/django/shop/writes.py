@@ -74,6 +74,12 @@ def _save_deferred():
     product.save()
 
 
+def _save_deferred_enters():
+    product = Product.objects.only("stock").get(pk=4)
+    product.stock = 50
+    product.save()
+
+
 def _save_deferred_key():
     """The key is moved behind the writer's back, and is not among what it loaded."""
     product = Product.objects.defer("category").get(pk=2)
@@ -293,6 +299,10 @@ WRITES: dict[str, Write] = {
     "save update_fields": lambda: _save(Product, 3, ["active"], active=True),
     "save update_fields key": lambda: _save(Product, 3, ["category"], category_id=1),
     "save another update_fields": _change_key_save_other,
+    "save update_fields enters": lambda: _save(Product, 4, ["stock"], stock=50),
+    "save update_fields leaves": lambda: _save(Product, 9, ["active"], active=False),
+    "save deferred enters": _save_deferred_enters,
+    "save self related": lambda: _save(Product, 1, ["active"], active=False),
     "save deferred": _save_deferred,
     "save deferred key": _save_deferred_key,
     "save F": _save_f,
@@ -356,7 +366,12 @@ WRITES: dict[str, Write] = {
     "bulk_create ignoring": _bulk_create_ignoring,
     "upsert": _upsert,
     "bulk_update": _bulk_update,
+    "bulk_update enters": lambda: Product.objects.bulk_update(
+        [Product(pk=4, stock=50), Product(pk=8, stock=60)], ["stock"]
+    ),
     "update": lambda: Product.objects.update(name="u"),
+    "update enters": lambda: Product.objects.filter(pk=4).update(stock=50),
+    "update enters the first": lambda: Product.objects.filter(pk=8).update(stock=500, name="_"),
     "update one": lambda: Product.objects.filter(pk=1).update(name="u", stock=7),
     "update key": lambda: Product.objects.filter(pk__in=[1, 3]).update(category=3),
     "update key by instance": lambda: Product.objects.filter(pk=1).update(

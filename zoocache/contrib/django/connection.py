@@ -204,22 +204,23 @@ class ConnectionState:
             return run()
         finally:  # after an error too: the statement may have taken effect
             self._writing -= 1
-            # A raw BEGIN may have been ended by what is not understood: then this was the commit.
-            if self._raw_begin or self._commits_itself():
-                self.publish()
+            if not self.in_transaction():
                 self.settle()
+            # A raw BEGIN may have been ended by what is not understood: then this was the commit.
+            elif self._raw_begin or self._commits_itself():
+                self.publish()
 
-    @contextmanager
-    def statement(self, *, chunked: bool = False) -> Iterator[None]:
-        """Around an ORM statement: the wrapper leaves its SQL alone."""
-        outer = self._chunked
-        self._chunked = chunked
-        self._depth += 1
+    def statement(self, run: Callable[[], Any], *, chunked: bool = False) -> Any:
+        """Runs an ORM statement: the wrapper leaves its SQL alone.
+
+        No context manager: an asynchronous exception could come between its call and its effect.
+        """
+        depth, outer = self._depth, self._chunked
         try:
-            yield
+            self._depth, self._chunked = depth + 1, chunked
+            return run()
         finally:
-            self._depth -= 1
-            self._chunked = outer
+            self._depth, self._chunked = depth, outer
 
     def write(
         self,
@@ -239,8 +240,7 @@ class ConnectionState:
         compiler.as_sql = self.in_the_open(compiler.as_sql)
 
         def statement() -> Any:
-            with self.statement():
-                result = run()
+            result = self.statement(run)
             self.soil(learned(result), ())
             return result
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -82,7 +83,8 @@ class _Rows:
 
     def __del__(self) -> None:
         # Not a weak reference's callback: that would run before the statement ends.
-        self.close()  # type: ignore[attr-defined]
+        with suppress(Exception):  # of a connection that is closed
+            self.close()  # type: ignore[attr-defined]
 
     def _fetched(self, rows: Any) -> Any:
         if rows:

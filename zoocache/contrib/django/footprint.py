@@ -10,6 +10,7 @@ the query uncacheable.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,8 @@ _UNKNOWN_NAMES = frozenset(
 )
 # Arguments by which an expression of a known class becomes SQL of the user's.
 _OWN_SQL = frozenset(["function", "template", "arg_joiner"])
+# Dates to PostgreSQL, other ones every day, whatever the expression around them.
+_MOVING_DATES = re.compile(r"\b(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 _OPERATORS = frozenset(["+", "-", "*", "/", "^", "%%", "&", "|", "<<", ">>", "#"])
 _KNOWN_CLASSES = frozenset(
     [
@@ -88,7 +91,10 @@ def _has_own_sql(node: Any) -> bool:
         return not _has_plain_format(type(node.target))  # type: ignore[arg-type]
     if isinstance(node, expressions.CombinedExpression) and node.connector not in _OPERATORS:
         return True
-    return not _OWN_SQL.isdisjoint(getattr(node, "extra", None) or ())
+    if not _OWN_SQL.isdisjoint(getattr(node, "extra", None) or ()):
+        return True
+    own = getattr(node, "__dict__", {}).get("template")  # where Django 6.1 keeps a subquery's
+    return own is not None and own != type(node).template
 
 
 @cache
@@ -184,7 +190,8 @@ def footprint_of(compiler: Any, sql: str, params: Any) -> Footprint:
         sql_again, params_again = again.as_sql()
     # A Query class of somebody's own may bring compilers that take no notes.
     recorded = isinstance(again, _Recording) and type(again.query) in _KNOWN_CLASSES
-    if not recorded or sql_again != sql or plain(params_again) != plain(params):
+    moving = any(isinstance(param, str) and _MOVING_DATES.search(param) for param in params)
+    if moving or not recorded or sql_again != sql or plain(params_again) != plain(params):
         footprint.cacheable = False
     if not footprint.tables or perhaps_views(footprint.tables):
         footprint.cacheable = False

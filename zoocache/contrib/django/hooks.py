@@ -78,8 +78,10 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> Any:
         def execute() -> Any:
-            with hook_connection(self.connection).statement(chunked=chunked_fetch):
-                return original(self, result_type, chunked_fetch, *args, **kwargs)
+            return hook_connection(self.connection).statement(
+                lambda: original(self, result_type, chunked_fetch, *args, **kwargs),
+                chunked=chunked_fetch,
+            )
 
         if isinstance(self, writing.WRITE_COMPILERS):
             # Inside an update the frame is open already: this is its super() call.

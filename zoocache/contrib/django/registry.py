@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
-from django.db.models.deletion import get_candidate_relations_to_delete
+from django.db.models import deletion
 
 from zoocache.contrib.django import tags
+
+# From Django 6.1 on, a relation may leave its cascade to the database.
+_DATABASE_ON_DELETE: Any = getattr(deletion, "DatabaseOnDelete", ())
 
 _models: Any = None
 _managed: dict[str, list[type[Any]]] = {}
@@ -57,14 +60,10 @@ def reached(tables: Iterable[str]) -> set[str] | None:
 
 def cascaded(model: type[Any], seen: set[str]) -> set[str]:
     """Adds the tables that the database itself changes when rows of the model go (Django 6.1)."""
-    try:
-        from django.db.models.deletion import DatabaseOnDelete
-    except ImportError:
-        return seen
     relation: Any
-    for relation in get_candidate_relations_to_delete(model._meta):  # the hidden ones too
+    for relation in deletion.get_candidate_relations_to_delete(model._meta):  # the hidden ones too
         table = relation.related_model._meta.db_table
-        if isinstance(relation.on_delete, DatabaseOnDelete) and table not in seen:
+        if isinstance(relation.on_delete, _DATABASE_ON_DELETE) and table not in seen:
             seen.add(table)
             cascaded(relation.related_model, seen)
     return seen
