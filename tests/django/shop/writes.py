@@ -293,6 +293,8 @@ WRITES: dict[str, Write] = {
     "save": lambda: _save(Product, 1, name="saved", stock=None),
     "save unchanged": lambda: Product.objects.get(pk=1).save(),
     "save moves": lambda: _save(Product, 1, category_id=3),
+    "save moves the first": lambda: _save(Product, 4, category_id=2),
+    "save moves the last": lambda: _save(Product, 9, category_id=2),
     "save moves to null": lambda: _save(Product, 1, category_id=None),
     "save moves from null": lambda: _save(Product, 3, category_id=2, active=True),
     "save text key": lambda: _save(Product, 1, category_id="3"),
@@ -341,6 +343,7 @@ WRITES: dict[str, Write] = {
         Right.objects.create(),
     ),
     "delete": lambda: Product.objects.get(pk=1).delete(),
+    "delete the first": lambda: Product.objects.filter(pk=8)._raw_delete(routing.active),
     "delete queryset": lambda: Product.objects.filter(active=False).delete(),
     "delete cascades": lambda: Category.objects.get(pk=1).delete(),
     "delete sets null": lambda: Store.objects.get(pk=1).delete(),
@@ -374,6 +377,8 @@ WRITES: dict[str, Write] = {
     "update enters the first": lambda: Product.objects.filter(pk=8).update(stock=500, name="_"),
     "update one": lambda: Product.objects.filter(pk=1).update(name="u", stock=7),
     "update key": lambda: Product.objects.filter(pk__in=[1, 3]).update(category=3),
+    "update key of the first": lambda: Product.objects.filter(pk=4).update(category=2),
+    "update key of the last": lambda: Product.objects.filter(pk=9).update(category=2),
     "update key by instance": lambda: Product.objects.filter(pk=1).update(
         category=Category.objects.get(pk=3)
     ),
