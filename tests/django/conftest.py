@@ -221,6 +221,7 @@ def queries(request: pytest.FixtureRequest) -> Callable[..., Any]:
     @contextmanager
     def counting(expected: int | None = None, alias: str | None = None) -> Iterator[Any]:
         connection = connections[alias or routing.active]
+        connection.queries_log.clear()  # it is bounded, and warns when it is full
         with CaptureQueriesContext(connection) as captured:
             yield captured
         if expected is not None:

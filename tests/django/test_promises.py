@@ -88,6 +88,7 @@ FRESH = {
     "settings.py": """
         import os
         SECRET_KEY = "x"
+        USE_TZ = True
         INSTALLED_APPS = ["shelf"]
         DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
         DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "fresh.sqlite3"}}

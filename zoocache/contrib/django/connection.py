@@ -156,8 +156,8 @@ class ConnectionState:
         frame = current_frame()
         if frame is not None:
             frame.storable = False  # a rollback would take back what it may read from now on
-        if self not in _writers.get():
-            _writers.set((*_writers.get(), self))
+        others = (state for state in _writers.get() if state.dirty and state is not self)
+        _writers.set((*others, self))
         if tables is None:
             self.everything = True
             return

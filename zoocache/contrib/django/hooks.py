@@ -174,5 +174,7 @@ class DjangoFramework:
             clean = clean and not (state.begun and state.stamp is None)
             if state.stamp is not None:
                 stamps.append(state.stamp)
-        clean = clean and not any(state.dirty for state in soiled_states())
+        for state in soiled_states():
+            state.settle()
+            clean = clean and not state.dirty
         return store.Guard(min(stamps, default=None), clean)
