@@ -24,6 +24,10 @@ from zoocache.shm import MIN_SIZE, Cache, Segment, path_of, unlink
 RUN = os.environ.setdefault("ZOOCACHE_TEST_RUN", secrets.token_hex(3))
 PREFIX = f"test-{RUN}-"
 
+# What names no segment must not use the one that the user's own programs use.
+UNNAMED = f"{PREFIX}unnamed"
+os.environ.setdefault("ZOOCACHE_NAME", UNNAMED)
+
 _leaks = pytest.StashKey[list[str]]()
 
 
@@ -70,6 +74,7 @@ def _segments(prefix: str) -> list[str]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):
         return  # the controller looks, when all workers have ended
+    unlink(UNNAMED)
     leaks = session.config.stash[_leaks] = _segments(PREFIX)
     for name in leaks:
         unlink(name)

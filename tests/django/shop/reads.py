@@ -209,6 +209,8 @@ CACHED: dict[str, Read] = {
     "uuid absent": lambda M: M(Parcel).get(pk=PARCELS[2]),
     "uuid key": lambda M: list(M(Parcel).filter(inner=PARCELS[0])),
     "money": lambda M: list(M(Payment).defer("status").order_by("pk")),
+    "by own key": lambda M: list(M(Payment).defer("status").filter(clerk=2).order_by("pk")),
+    "by till": lambda M: list(M(Payment).defer("status").filter(till=1).order_by("pk")),
     "money values": lambda M: list(M(Payment).values_list("amount", flat=True)),
     "money aggregate": lambda M: M(Payment).aggregate(top=Max("amount")),
     "text key": lambda M: M(Slug).get(pk="a:b"),

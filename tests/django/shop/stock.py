@@ -14,6 +14,7 @@ from shop.models import (
     Category,
     Detail,
     Leaf,
+    Left,
     Parcel,
     Payment,
     Product,
@@ -68,6 +69,7 @@ def fill() -> None:
     Quick.objects.create(name="quick")
     Payment.objects.create(amount=Money(1250, "EUR"), status="paid", till=stores[0])
     Soft.objects.create(name="soft")
+    Left.objects.create(name="left only")  # so that the two keys of `both` differ
     Both.objects.create(name="both", store=stores[0])
     Slug.objects.create(slug="a:b", note="x")
     Slug.objects.create(slug="A:B", note="y")

@@ -12,8 +12,6 @@ database until the end, and their tags are invalidated right after COMMIT, below
 from __future__ import annotations
 
 import logging
-import os
-import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,13 +20,19 @@ from typing import Any
 
 from django.db import connections
 
-from zoocache import codec, store
+from zoocache import store
 from zoocache.cacheable import current_frame
 from zoocache.contrib.django import tags
 from zoocache.contrib.django.cursors import watch_rows
+from zoocache.contrib.django.databases import (
+    driver_in_transaction,
+    identity_of,
+    is_replica,
+    text_of,
+)
 from zoocache.contrib.django.lexer import Effect, Kind, effect_of
 from zoocache.contrib.django.registry import reached
-from zoocache.exceptions import UnstorableError, ZooCacheError
+from zoocache.exceptions import ZooCacheError
 
 logger = logging.getLogger("zoocache.django")
 
@@ -98,7 +102,7 @@ class ConnectionState:
         connection = self.connection
         if connection.in_atomic_block or (connection.connection and not connection.autocommit):
             return False
-        return not self._raw_begin and not _driver_in_transaction(connection)
+        return not self._raw_begin and not driver_in_transaction(connection)
 
     @property
     def dirty(self) -> bool:
@@ -123,7 +127,7 @@ class ConnectionState:
         that were seen here.
         """
         connection = self.connection
-        if self.foreign_session or connection.needs_rollback or _is_replica(connection):
+        if self.foreign_session or connection.needs_rollback or is_replica(connection):
             return True
         level = getattr(connection, "isolation_level", None)
         return "SERIALIZABLE" in str(getattr(level, "name", level)).upper()
@@ -141,7 +145,7 @@ class ConnectionState:
         """Names the database and the way this connection sees it, for keys."""
         if self._identity is None or self._raw is not self.connection.connection:
             self._raw = self.connection.connection
-            self._identity = _identity_of(self.connection)
+            self._identity = identity_of(self.connection)
             self.foreign_session = False
         return self._identity
 
@@ -277,7 +281,7 @@ class ConnectionState:
             if self._chunked:
                 self.unfinished.add(context["cursor"])
             return self.in_the_open(execute)(sql, params, many, context)  # other wrappers
-        text = sql if isinstance(sql, str) else _text_of(sql, context)
+        text = sql if isinstance(sql, str) else text_of(sql, context)
         effect = effect_of(text)
         if effect.session:
             self.identity()
@@ -394,59 +398,9 @@ def clear() -> None:
         logger.error("a write was not invalidated, other processes may serve stale rows: %s", error)
 
 
-def _is_replica(connection: Any) -> bool:
-    """Is the alias declared as a copy of another one, in the way that Django's tests know?"""
-    return bool((connection.settings_dict.get("TEST") or {}).get("MIRROR"))
-
-
 def _now() -> int | None:
     try:
         target = store.writer()
     except ZooCacheError:
         return None
     return None if target is None else target.stamp()
-
-
-def _driver_in_transaction(connection: Any) -> bool:
-    raw = connection.connection
-    if raw is None:
-        return False
-    if connection.vendor == "sqlite":
-        return bool(raw.in_transaction)
-    if connection.vendor == "postgresql":
-        info = getattr(raw, "info", None)
-        return bool(info is not None and info.transaction_status != 0)  # 0: idle
-    return False
-
-
-def _text_of(sql: Any, context: dict[str, Any]) -> str:
-    """The text of a driver's own SQL object (psycopg's Composed and the like)."""
-    as_string = getattr(sql, "as_string", None)
-    if as_string is None:
-        return "UNKNOWN"
-    try:
-        return str(as_string(context["connection"].connection))
-    except Exception:
-        return "UNKNOWN"
-
-
-def _identity_of(connection: Any) -> bytes:
-    settings = connection.settings_dict
-    naive = connection.timezone is None  # with USE_TZ off
-    named: list[Any] = [connection.vendor, connection.timezone_name, naive]
-    if connection.vendor == "sqlite":
-        try:
-            path = os.path.abspath(os.fspath(settings["NAME"]))
-            status = os.stat(path)
-        except (OSError, TypeError):
-            return uuid.uuid4().bytes  # in memory: nobody else's
-        named += [path, status.st_dev, status.st_ino]
-    else:
-        named += [str(settings.get(key) or "") for key in ("HOST", "PORT", "NAME", "USER")]
-        # libpq takes from the environment what the settings do not say.
-        named.append(sorted(item for item in os.environ.items() if item[0].startswith("PG")))
-    named.append(settings.get("OPTIONS") or {})
-    try:
-        return codec.encode(named)
-    except UnstorableError:
-        return uuid.uuid4().bytes  # options that cannot be compared: nobody else's
