@@ -43,7 +43,9 @@ _ATTRIBUTE = "_zoocache_state"
 
 # States that have written in this context, for tasks that run in another thread:
 # asgiref gives them the context, but not the connections.
-_writers: ContextVar[tuple[ConnectionState, ...]] = ContextVar("zoocache_writers", default=())
+_writers: ContextVar[tuple[weakref.ref[ConnectionState], ...]] = ContextVar(
+    "zoocache_writers", default=()
+)
 
 
 def state_of(connection: Any) -> ConnectionState:
@@ -65,7 +67,7 @@ def open_states() -> Iterator[ConnectionState]:
 
 def soiled_states() -> tuple[ConnectionState, ...]:
     """The states that have written in this context, whichever thread they belong to."""
-    return _writers.get()
+    return tuple(state for ref in _writers.get() if (state := ref()) is not None)
 
 
 class ConnectionState:
@@ -100,7 +102,9 @@ class ConnectionState:
     def _commits_itself(self) -> bool:
         """Is a write committed with its statement? Asks the driver, which sees a raw BEGIN too."""
         connection = self.connection
-        if connection.in_atomic_block or (connection.connection and not connection.autocommit):
+        if connection.connection is None:
+            return True  # closed, perhaps inside atomic(): nothing is open any more
+        if connection.in_atomic_block or not connection.autocommit:
             return False
         return not self._raw_begin and not driver_in_transaction(connection)
 
@@ -160,8 +164,8 @@ class ConnectionState:
         frame = current_frame()
         if frame is not None:
             frame.storable = False  # a rollback would take back what it may read from now on
-        others = (state for state in _writers.get() if state.dirty and state is not self)
-        _writers.set((*others, self))
+        writers = {state for state in soiled_states() if state.dirty} | {self}
+        _writers.set(tuple(map(weakref.ref, writers)))
         if tables is None:
             self.everything = True
             return
