@@ -24,7 +24,7 @@ static void lap_old_and_set(void *seg)
     CHECK_EQ(set_text(seg, "key", "theirs", ""), ZOO_OK);
 }
 
-/* design-core 1: a lapped word is not dead while somebody can still CAS it. */
+/* A lapped word is not dead while somebody can still CAS it. */
 static void a_lapped_word_cannot_be_replaced(void)
 {
     for (int round = 0; round < 40; round++) { /* the victim slot is random: meet all of them */
@@ -146,7 +146,7 @@ static void fill_newer(void *seg)
     CHECK_EQ(fill_text(seg, "key", "newer", "a", zoo_stamp(seg)), ZOO_OK);
 }
 
-/* design-core 8: of two fills the one with the newer stamp stays, wherever the older one paused. */
+/* Of two fills the one with the newer stamp stays, wherever the older one paused. */
 static void an_older_fill_never_wins(void)
 {
     for (int replaces = 0; replaces <= 1; replaces++) {
@@ -169,7 +169,7 @@ static void an_older_fill_never_wins(void)
     }
 }
 
-/* design-core 15: a bump that folds X into the floor while somebody reads X, raises X, or folds
+/* A bump that folds X into the floor while somebody reads X, raises X, or folds
  * too. */
 static void fold_more(void *seg)
 {

@@ -181,7 +181,7 @@ def test_a_raw_transaction_of_several_statements_in_one(postgres: Any) -> None:
     assert name_of() == "new"
 
 
-# Finding 4: on SQLite an unfinished SELECT holds the snapshot of the whole connection.
+# On SQLite an unfinished SELECT holds the snapshot of the whole connection.
 
 
 @contextmanager
@@ -231,7 +231,7 @@ def test_fills_under_an_unfinished_select_are_not_stored(
         name_of()
 
 
-# Finding 3: on SQLite a statement with RETURNING is committed when its rows were fetched.
+# On SQLite a statement with RETURNING is committed when its rows were fetched.
 
 
 def _fetch_all(cursor: Any) -> None:
@@ -404,7 +404,7 @@ def test_a_two_phase_commit(postgres: Any, elsewhere: Elsewhere) -> None:
     assert elsewhere(name_of) == name_of() == "new"
 
 
-# Finding 22: the session decides what a query sees.
+# The session decides what a query sees.
 
 
 @pytest.fixture
