@@ -56,18 +56,22 @@ def _allowed(request: pytest.FixtureRequest) -> None:
 
 
 def _make_tables(alias: str) -> None:
-    call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
-    with connections[alias].cursor() as cursor:
-        cursor.execute(VIEW)
+    before = {key.lower(): value for key, value in config._overrides.items()}
+    # No segment there, so that nothing is cached while the tables are made.
+    config.set_overrides(name="none", enabled=False)
+    try:
+        call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
+        with connections[alias].cursor() as cursor:
+            cursor.execute(VIEW)
+    finally:
+        config.clear_overrides()
+        config.set_overrides(**before)  # a test may have begun, and have its segment
 
 
 @pytest.fixture(scope="session")
 def _sqlite(_allowed: None) -> None:
-    # No segment there, so that nothing is cached while the tables are made.
-    config.set_overrides(name="none", enabled=False)
     _make_tables(SQLITE)
     _make_tables(ROLLBACK)
-    config.clear_overrides()
 
 
 @pytest.fixture(scope="session")
@@ -78,9 +82,7 @@ def _postgres(_allowed: None) -> Iterator[None]:
     with servers.connect_postgres(server) as admin:
         admin.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
         try:
-            config.set_overrides(name="none", enabled=False)
             _make_tables(POSTGRES)
-            config.clear_overrides()
             yield
         finally:
             connections[POSTGRES].close()
