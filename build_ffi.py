@@ -30,8 +30,8 @@ ffi.set_source(
     depends=[str(CSRC / p.name) for p in sorted((Path(__file__).parent / CSRC).glob("zoo_*.h"))],
     include_dirs=[str(CSRC)],
     define_macros=[("_GNU_SOURCE", None)],
-    extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden"],
-    libraries=["rt"],
+    extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden", "-pthread"],
+    libraries=["rt", "pthread"],
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,30 @@
-# cffi registers its build step through setup(); everything else is in pyproject.toml.
-from setuptools import setup
+# Two extensions are built from csrc/: cffi's, by build_ffi.py, and the door of the hot
+# operations (csrc/python/), which has the core compiled in. Everything else is in pyproject.toml.
+from __future__ import annotations
 
-setup(cffi_modules=["build_ffi.py:ffi"])
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+HERE = Path(__file__).parent
+# A build without the GIL has no stable ABI yet.
+LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+def sources(pattern: str) -> list[str]:
+    return sorted(str(path.relative_to(HERE)) for path in HERE.glob(pattern))
+
+
+door = Extension(
+    "zoocache.shm._door",
+    sources=sources("csrc/python/*.c") + sources("csrc/zoo_*.c"),
+    depends=sources("csrc/zoo_*.h"),
+    include_dirs=["csrc"],
+    define_macros=[("_GNU_SOURCE", None)] + [("Py_LIMITED_API", "0x030a0000")] * LIMITED,
+    extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden", "-pthread"],
+    libraries=["rt", "pthread"],
+    py_limited_api=LIMITED,
+)
+
+setup(cffi_modules=["build_ffi.py:ffi"], ext_modules=[door])

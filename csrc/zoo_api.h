@@ -1,27 +1,36 @@
 /*
- * zoo_api.h - all that Python sees of the core.
+ * zoo_api.h - all that Python sees of the core through cffi.
  *
  * cffi reads this file as its cdef and every C source includes it, so a
  * prototype cannot drift. Comments, typedefs, enums and prototypes only: no
  * preprocessor. It is included once, by zoo_layout.h.
  */
 
-typedef struct zoo_seg zoo_seg;       /* one process's handle on a segment */
-typedef struct zoo_reader zoo_reader; /* a private buffer that one thread's gets copy into */
+typedef struct zoo_seg zoo_seg; /* one process's handle on a segment */
 
 /* 0 is success, > 0 an outcome that callers expect, < 0 an error. */
 typedef enum {
     ZOO_OK = 0,
-    ZOO_MISS = 1,      /* no such key */
-    ZOO_STALE = 2,     /* a tag of the entry was invalidated after its stamp */
-    ZOO_EXPIRED = 3,   /* its time to live is over */
-    ZOO_LAPPED = 4,    /* the log has overwritten the record */
-    ZOO_MORE = 5,      /* the buffer is too small for the record */
-    ZOO_BORN_DEAD = 6, /* a fill that was invalidated before it was stored */
-    ZOO_OLDER = 7,     /* a fill older than the entry that is there */
-    ZOO_TOO_LARGE = 8, /* the record is over zoo_max_record() or has too many tags */
-    ZOO_CROWDED = 9,   /* lost every race for a place in the bucket */
-    ZOO_FOREIGN = 10,  /* the reader belongs to another thread */
+    ZOO_MISS = 1,       /* no such key */
+    ZOO_STALE = 2,      /* a tag of the entry was invalidated after its stamp */
+    ZOO_EXPIRED = 3,    /* its time to live is over */
+    ZOO_LAPPED = 4,     /* the log has overwritten the record */
+    ZOO_MORE = 5,       /* the buffer is too small for the value */
+    ZOO_BORN_DEAD = 6,  /* a fill that was invalidated before it was stored */
+    ZOO_OLDER = 7,      /* a fill older than the entry that is there */
+    ZOO_TOO_LARGE = 8,  /* the record is over zoo_max_record() or has too many tags */
+    ZOO_CROWDED = 9,    /* lost every race for a place */
+    ZOO_EXISTS = 10,    /* add: there is an entry already */
+    ZOO_DIFFERS = 11,   /* compare-and-set: the value is another */
+    ZOO_NO_NUMBER = 12, /* incr: the value is not a decimal number of 64 bits */
+    ZOO_OVERFLOW = 13,  /* incr: the result would not fit 64 bits */
+    ZOO_PENDING = 14,   /* a commit that is under way has announced a tag of the entry */
+    ZOO_RETIRED = 15,   /* the segment has a successor, or has lost its name: open it again */
+    ZOO_LED = 16,       /* another holds the flight */
+    ZOO_FAILED = 17,    /* the flight's leader gave up without a value */
+    ZOO_UNSTORED = 18,  /* the flight's leader has a value that could not be stored */
+    ZOO_GRACE = 19,     /* expired, but not longer ago than the caller allows */
+    ZOO_CORRUPT = 20,   /* the record fails its checksum */
 
     ZOO_E_ARGUMENT = -64,
     ZOO_E_KEY = -65,    /* empty, or longer than ZOO_MAX_KEY */
@@ -34,16 +43,19 @@ typedef enum {
     ZOO_E_FORMAT = -72,  /* not a segment, or of another layout version */
     ZOO_E_GARBLED = -73, /* the header fails its checksum */
     ZOO_E_TRUNCATED = -74,
-    ZOO_E_SPACE = -75, /* no room in the shared-memory file system */
-    ZOO_E_BUSY = -76,  /* the initialisation lock was not free in time */
-    ZOO_E_SIZE = -77,  /* smaller than ZOO_MIN_SIZE */
+    ZOO_E_SPACE = -75,  /* no room in the shared-memory file system */
+    ZOO_E_BUSY = -76,   /* the initialisation lock was not free in time */
+    ZOO_E_SIZE = -77,   /* smaller than ZOO_MIN_SIZE */
+    ZOO_E_OWNERS = -78, /* all owner slots are taken by living processes */
 } zoo_status;
 
 enum {
     ZOO_MAX_KEY = 1024,
     ZOO_MAX_DEPS = 4095,
-    ZOO_MIN_SIZE = 262144,
-    ZOO_STATS = 16,
+    ZOO_MIN_SIZE = 524288,
+    ZOO_STATS = 32,
+    ZOO_EVENT_TEXT = 24,
+    ZOO_SESSION_BYTES = 64,
 };
 
 /* Indexes into the array that zoo_stats() fills. */
@@ -59,21 +71,34 @@ typedef enum {
     ZOO_N_OLDER = 8,
     ZOO_N_TOO_LARGE = 9,
     ZOO_N_CROWDED = 10,
-    ZOO_N_EVICTIONS = 11,
+    ZOO_N_EVICTIONS = 11, /* live entries whose place in the index was taken */
     ZOO_N_DELETES = 12,
     ZOO_N_INVALIDATIONS = 13,
     ZOO_N_TAGS = 14, /* tags bumped by them */
     ZOO_N_CLEARS = 15,
+    ZOO_N_PENDING = 16,    /* misses because of a commit under way */
+    ZOO_N_PROMOTIONS = 17, /* records copied to the head of the main log */
+    ZOO_N_GHOSTS = 18,     /* stores that went to the main log because of a ghost */
+    ZOO_N_LED = 19,        /* flights: computations that others could wait for */
+    ZOO_N_WAITED = 20,     /* flights: waits for another's computation */
+    ZOO_N_OVERTAKEN = 21,  /* flights: leaders that were dead or late */
+    ZOO_N_ANNOUNCED = 22,  /* intents: commits announced */
+    ZOO_N_NO_LANE = 23,    /* intents: announcements that found no lane: all miss for a while */
+    ZOO_N_REAPED = 24,     /* intents: lanes taken over from the dead */
 } zoo_stat;
 
 /* What zoo_check() found. Every field from `words_misplaced` on must be 0 at rest. */
 typedef struct {
     uint64_t entries;         /* final words whose record verifies */
+    uint64_t entry_bytes;     /* their records, in bytes */
     uint64_t words_dead;      /* final words whose record was lapped or scribbled over: harmless */
     uint64_t words_tentative; /* left by inserters that died: harmless */
+    uint64_t lanes_taken;     /* commits under way, or in quarantine */
+    uint64_t flights_taken;   /* computations under way, or given up by the dead */
     uint64_t words_misplaced; /* a record in a bucket that is not its key's */
     uint64_t keys_doubled;    /* two readable records of one key */
     uint64_t clocks_ahead;    /* a tag clock ahead of the segment's clock */
+    uint64_t bits_leaked;     /* a pending bit without an active lane */
 } zoo_report;
 
 /*
@@ -83,58 +108,154 @@ typedef struct {
  */
 int zoo_open(const char *name, uint64_t size, uint32_t wait_ms, zoo_seg **out);
 void zoo_close(zoo_seg *seg);
-/* Removes the name; processes that have it mapped keep it. */
+/* Retires the segment and removes its name: every process goes on with a new one. */
 int zoo_unlink(const char *name);
+/*
+ * Replaces the segment by an empty one of `size` bytes. Every process that has
+ * the old one gets ZOO_RETIRED and opens the new one. `wait_ms` bounds the wait
+ * for commits that are under way.
+ */
+int zoo_resize(const char *name, uint64_t size, uint32_t wait_ms);
+/*
+ * Clears a segment of a newer layout, which this version cannot read: for
+ * invalidations by processes that have not been restarted since an upgrade.
+ */
+int zoo_clear_foreign(const char *name);
+/* Must this handle be opened again? Looks at the name, too: a system call. */
+int zoo_retired(zoo_seg *seg);
 
 uint64_t zoo_size(const zoo_seg *seg);       /* bytes */
-uint64_t zoo_max_record(const zoo_seg *seg); /* bytes, header and key included */
+uint64_t zoo_max_record(const zoo_seg *seg); /* bytes, header, key and tags included */
 /* Shifts what this handle takes for the time, in ms: tests of expiry need no sleep. */
 void zoo_skew(zoo_seg *seg, int64_t ms);
 
 /*
- * A reader with room for records of `cap` bytes; NULL without memory. With
- * `bound`, the first thread that uses it keeps it and all others get
- * ZOO_FOREIGN, so that what it holds after a get cannot change under its owner.
+ * Copies the value of `key` into `value`, of `cap` bytes. Returns its length; or
+ * a negated outcome (-ZOO_MISS, -ZOO_STALE, ...); or an error. With -ZOO_MORE,
+ * *needed is the value's length.
  */
-zoo_reader *zoo_reader_new(zoo_seg *seg, size_t cap, int bound);
-void zoo_reader_free(zoo_reader *reader);
-/* Where the value of the last get lies. Constant for a reader. */
-const char *zoo_reader_value(const zoo_reader *reader);
-/* The dependency hashes of the last get that returned a value: *n words of 8 bytes. */
-const char *zoo_reader_deps(const zoo_reader *reader, size_t *n);
+int64_t zoo_get(zoo_seg *seg, const char *key, size_t key_len, char *value, size_t cap,
+                uint64_t *needed);
 
-/*
- * Copies the record of `key` into the reader and verifies it. Returns the
- * length of the value; or a negated outcome (-ZOO_MISS, -ZOO_STALE, ...); or an
- * error.
- */
-int64_t zoo_get(zoo_reader *reader, const char *key, size_t key_len);
+/* How a value is stored. */
+typedef enum {
+    ZOO_SET = 0,     /* new now, whatever is there */
+    ZOO_FILL = 1,    /* computed from what was read after zoo_stamp() gave `stamp` */
+    ZOO_ADD = 2,     /* new now, unless there is an entry */
+    ZOO_REPLACE = 3, /* new now, if there is an entry */
+} zoo_mode;
 
 /*
  * Stores a value. `tags` are NUL-separated paths, expanded here to all their
- * prefixes; `deps` are n_deps further hashes from zoo_reader_deps(). `ttl_ms` 0
- * means no expiry. `stamp` is what zoo_stamp() said before the value's
- * computation began (a fill), or 0 for a value that is new now.
+ * prefixes; `deps` are n_deps further hashes of tags. `ttl_ms` 0 means no
+ * expiry. `stamp` counts for ZOO_FILL only.
  */
-int zoo_set(zoo_seg *seg, const char *key, size_t key_len, const char *value, size_t value_len,
-            uint64_t ttl_ms, const char *tags, size_t tags_len, const char *deps, size_t n_deps,
-            uint64_t stamp);
-/* ZOO_OK, or ZOO_MISS if the key was not there. */
+int zoo_put(zoo_seg *seg, int mode, const char *key, size_t key_len, const char *value,
+            size_t value_len, uint64_t ttl_ms, const char *tags, size_t tags_len, const char *deps,
+            size_t n_deps, uint64_t stamp);
+/*
+ * These three change an entry in place: it keeps its tags and its stamp, so
+ * that an invalidation which would have dropped it still does.
+ */
+int zoo_touch(zoo_seg *seg, const char *key, size_t key_len, uint64_t ttl_ms);
+int zoo_incr(zoo_seg *seg, const char *key, size_t key_len, int64_t delta, int64_t *result);
+int zoo_compare_and_set(zoo_seg *seg, const char *key, size_t key_len, const char *expected,
+                        size_t expected_len, const char *value, size_t value_len);
+/* ZOO_OK, or ZOO_MISS if the key was not there. A fill under way cannot bring it back. */
 int zoo_delete(zoo_seg *seg, const char *key, size_t key_len);
+/*
+ * Writes keys of live entries into `buf`, each behind its length in two bytes,
+ * and returns how many bytes were written. *cursor starts at 0 and ends at
+ * UINT64_MAX. An entry that is there all the time is seen at least once. `cap`
+ * must be 8,208 bytes or more.
+ */
+size_t zoo_keys(zoo_seg *seg, uint64_t *cursor, char *buf, size_t cap);
 
-/* The clock now. Take it before reading what a fill is made from. Never 0. */
+/* The clock now. Take it before reading what a fill is made from. 0: the segment is retired. */
 uint64_t zoo_stamp(zoo_seg *seg);
 /* Makes stale every entry stored from before now that depends on one of the NUL-separated tags. */
 int zoo_invalidate(zoo_seg *seg, const char *tags, size_t tags_len);
 /* The same for every entry. */
-void zoo_clear(zoo_seg *seg);
+int zoo_clear(zoo_seg *seg);
 /* Moves the clock up to another host's; returns 0 if that is too far ahead to believe. */
 int zoo_merge(zoo_seg *seg, uint64_t remote);
+
+/*
+ * Flights: one computation per key on the host. zoo_flight_claim() returns
+ * ZOO_OK and a ticket to the leader, else ZOO_LED and what to wait for.
+ * zoo_flight_wait() returns ZOO_LED after `wait_ms`, ZOO_OK when the leader has
+ * stored a value, ZOO_FAILED or ZOO_UNSTORED when it has not, or is dead or late.
+ * zoo_flight_end() is given what became of the computation: one of these.
+ */
+int zoo_flight_claim(zoo_seg *seg, const char *key, size_t key_len, uint32_t lease_ms,
+                     uint64_t *ticket);
+int zoo_flight_wait(zoo_seg *seg, const char *key, size_t key_len, uint64_t ticket,
+                    uint32_t wait_ms);
+void zoo_flight_end(zoo_seg *seg, const char *key, size_t key_len, uint64_t ticket, int outcome);
+
+/* What became of an announced commit. */
+typedef enum {
+    ZOO_COMMITTED = 0,
+    ZOO_ROLLED_BACK = 1, /* for certain */
+    ZOO_UNKNOWN = 2,     /* the connection broke: the tags stay announced for `quarantine_ms` */
+} zoo_end;
+
+/* A lane whose commit may still come though nobody waits for it. */
+typedef struct {
+    uint64_t ticket;
+    uint64_t until_ms; /* CLOCK_BOOTTIME at which it is settled all the same */
+    char session[64];  /* what the announcer called its database session; NUL-terminated */
+} zoo_quarantine;
+
+/*
+ * Intents: zoo_announce() makes every entry that depends on one of the tags miss
+ * until zoo_settle(). `session` names the database session, for whoever must
+ * find out what became of it. ZOO_CROWDED: no lane was free, and all entries
+ * miss for `quarantine_ms`; the ticket is then 0 and settles nothing but tags
+ * that are given to zoo_invalidate(). ZOO_RETIRED: announce in the successor too.
+ */
+int zoo_announce(zoo_seg *seg, const char *tags, size_t tags_len, const char *session,
+                 uint32_t quarantine_ms, uint64_t *ticket);
+int zoo_settle(zoo_seg *seg, uint64_t ticket, int end);
+/* Takes over the lanes of the dead and ends quarantines that are over. Returns how many changed. */
+int zoo_reap(zoo_seg *seg);
+/* The lanes in quarantine, at most n. */
+int zoo_quarantined(zoo_seg *seg, zoo_quarantine *out, int n);
+/* Ends a quarantine: the session is known to be gone. */
+int zoo_resolve(zoo_seg *seg, uint64_t ticket);
+
+/* Why an entry was dropped. */
+typedef enum {
+    ZOO_BY_INVALIDATE = 0,
+    ZOO_BY_COMMIT = 1,
+    ZOO_BY_DELETE = 2,
+    ZOO_BY_FAILED_SET = 3,
+    ZOO_BY_CLEAR = 4,
+    ZOO_BY_REAPER = 5,
+} zoo_cause;
+
+/* One bumped tag. */
+typedef struct {
+    uint64_t number; /* counts all events of the segment */
+    uint64_t clock;
+    uint64_t tag;     /* its hash, as in an entry's dependencies; 0: everything */
+    uint64_t when_ms; /* CLOCK_BOOTTIME, coarse */
+    uint32_t pid;     /* in the pid namespace of the process that did it */
+    uint32_t cause;   /* zoo_cause */
+    char text[24];    /* the start of the tag; not terminated if it fills the room */
+} zoo_event;
+
+/* Copies the newest events from number `from` on, oldest first, at most n; returns how many. */
+size_t zoo_events(zoo_seg *seg, uint64_t from, zoo_event *out, size_t n);
+/* The hash of a tag, as events and dependencies have it. 0 if it is none. */
+uint64_t zoo_hash_of_tag(zoo_seg *seg, const char *tag, size_t len);
 
 void zoo_stats(zoo_seg *seg, uint64_t *counters);
 /* Verifies a segment at rest. Returns the number of violations, or UINT64_MAX without memory. */
 uint64_t zoo_check(zoo_seg *seg, zoo_report *report);
 
-/* Do nothing: the floors of every benchmark. */
-int64_t zoo_nothing(zoo_reader *reader, const char *key, size_t key_len);
+/* Benchmarks: does nothing; does nothing with a get's arguments; `n` gets in a loop. */
 void zoo_empty(void);
+int64_t zoo_nothing(zoo_seg *seg, const char *key, size_t key_len);
+uint64_t zoo_get_loop(zoo_seg *seg, const char *keys, size_t key_len, size_t n_keys, char *value,
+                      size_t cap, size_t n);

@@ -61,6 +61,26 @@ static inline uint64_t zoo_add_seq_cst(zoo_word *at, uint64_t n)
     return atomic_fetch_add_explicit(at, n, memory_order_seq_cst);
 }
 
+static inline void zoo_or_seq_cst(zoo_word *at, uint64_t bits)
+{
+    atomic_fetch_or_explicit(at, bits, memory_order_seq_cst);
+}
+
+static inline void zoo_and_release(zoo_word *at, uint64_t bits)
+{
+    atomic_fetch_and_explicit(at, bits, memory_order_release);
+}
+
+static inline uint64_t zoo_exchange_relaxed(zoo_word *at, uint64_t value)
+{
+    return atomic_exchange_explicit(at, value, memory_order_relaxed);
+}
+
+static inline uint64_t zoo_exchange_seq_cst(zoo_word *at, uint64_t value)
+{
+    return atomic_exchange_explicit(at, value, memory_order_seq_cst);
+}
+
 /* Raises the word to at least `value`: a monotone maximum. */
 static inline void zoo_max_release(zoo_word *at, uint64_t value)
 {

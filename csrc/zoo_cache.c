@@ -4,9 +4,15 @@
  * Checks arguments, decides outcomes, counts them. No atomics of its own.
  *
  * The order inside a get is part of promise 1: index word, copy, lap check,
- * checksum and key, then tag clocks, then expiry. A tag is looked at only after
- * the copy is safe in private memory: whatever is invalidated before the look
- * is seen, whatever comes later is concurrent with this get.
+ * checksum and key, then commits under way, then tag clocks, then expiry. The
+ * tags are looked at only after the copy is safe in private memory: whatever is
+ * invalidated before the look is seen, whatever comes later is concurrent with
+ * this get. Commits under way come before the clocks: a commit that ends in
+ * between has bumped its tags before it took its announcement back.
+ *
+ * A retired segment needs no look of its own: its clock and its root stand at
+ * the end of time, so that every entry is stale and no stamp is good. Only a get
+ * that misses asks why.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,154 +20,217 @@
 #include "zoo_fault.h"
 #include "zoo_layout.h"
 
-enum { GET_RETRIES = 8, SET_RETRIES = 3, ON_STACK = 4096, DEPS_ON_STACK = 256 };
+enum { GET_RETRIES = 3, SET_RETRIES = 3, WATCH_EVERY = 64 };
 
-static int miss(zoo_seg *seg, zoo_stat why, int outcome)
+/* Every so many operations, and no system call more than once a second. */
+static inline void watch(zoo_seg *seg)
 {
-    zoo_count(seg, why, 1);
-    return -outcome;
+    uint64_t n = zoo_load_relaxed(&seg->operations); /* private, but threads share it */
+    zoo_store_relaxed(&seg->operations, n + 1);
+    if (__builtin_expect(n % WATCH_EVERY == 0, 0))
+        zoo_retire_watch(seg);
 }
 
-/* The verified record of a key in `copy`, or why there is none. */
-static int find(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len,
-                struct zoo_rec *copy, size_t cap)
+static int miss(zoo_seg *seg, int outcome)
 {
-    zoo_word *bucket = zoo_index_bucket(seg, key_hash);
-    int outcome = ZOO_MISS;
-    int retries = GET_RETRIES;
-    for (unsigned i = 0; i < ZOO_WAYS; i++) {
-        uint64_t word = zoo_load_acquire(bucket + i); /* E2/A in zoo_index.c */
-        if (!zoo_index_may_hold(word, key_hash))
-            continue;
-        int got = zoo_log_read(seg, word, copy, cap);
-        if (got == ZOO_MORE)
-            return ZOO_MORE;
-        if (got == ZOO_OK) {
-            if (copy->key_len == key_len && memcmp(zoo_rec_key(copy), key, key_len) == 0)
-                return ZOO_OK;
-            continue;
-        }
-        if (got == ZOO_E_GARBLED)
-            zoo_count(seg, ZOO_N_CORRUPT, 1);
-        outcome = ZOO_LAPPED;
-        if (retries > 0 && zoo_load_acquire(bucket + i) != word) { /* replaced meanwhile */
-            retries--;
-            i--;
-        }
-    }
-    return outcome;
+    static const zoo_stat why[] = {
+        [ZOO_MISS] = ZOO_N_ABSENT,     [ZOO_STALE] = ZOO_N_STALE,   [ZOO_EXPIRED] = ZOO_N_EXPIRED,
+        [ZOO_GRACE] = ZOO_N_EXPIRED,   [ZOO_LAPPED] = ZOO_N_LAPPED, [ZOO_PENDING] = ZOO_N_PENDING,
+        [ZOO_CORRUPT] = ZOO_N_CORRUPT,
+    };
+    zoo_count(seg, why[outcome], 1);
+    zoo_retire_watch(seg);
+    return zoo_retire_noticed(seg) ? ZOO_RETIRED : outcome;
 }
 
-int64_t zoo_get(zoo_reader *reader, const char *key, size_t key_len)
+/* ZOO_OK, ZOO_PENDING, ZOO_STALE or ZOO_EXPIRED. To be asked when the record is private. */
+int zoo_entry_state(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash)
 {
-    zoo_seg *seg = reader->seg;
-    struct zoo_rec *rec = &reader->rec;
-    if (!zoo_reader_claim(reader))
-        return -ZOO_FOREIGN;
-    if (key_len == 0 || key_len > ZOO_MAX_KEY)
-        return ZOO_E_KEY;
-    uint64_t key_hash = zoo_key_hash(seg, key, key_len);
-    int outcome = find(seg, key_hash, key, key_len, rec, reader->cap);
-    ZOO_FAULT("get:copied");
-    if (outcome == ZOO_MORE)
-        return -ZOO_MORE;
-    if (outcome != ZOO_OK)
-        return miss(seg, outcome == ZOO_MISS ? ZOO_N_ABSENT : ZOO_N_LAPPED, outcome);
-    if (!zoo_tag_fresh(seg, rec->stamp & ZOO_CLOCK_MASK, key_hash, zoo_rec_deps(rec), rec->n_deps))
-        return miss(seg, ZOO_N_STALE, ZOO_STALE);
+    const uint64_t *deps = zoo_rec_deps(rec);
+    if (__builtin_expect(zoo_intent_any(seg), 0) && zoo_intent_pending(seg, deps, rec->n_deps))
+        return ZOO_PENDING;
+    if (!zoo_tag_fresh(seg, rec->stamp & ZOO_CLOCK_MASK, key_hash, deps, rec->n_deps))
+        return ZOO_STALE;
     if (rec->expiry != 0 && rec->expiry <= zoo_hlc_now_ms(seg))
-        return miss(seg, ZOO_N_EXPIRED, ZOO_EXPIRED);
-    zoo_count(seg, ZOO_N_HITS, 1);
-    return rec->value_len;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    uint64_t x, y;
-    memcpy(&x, a, 8);
-    memcpy(&y, b, 8);
-    return (x > y) - (x < y);
-}
-
-/* Sorted, without duplicates; returns how many are left. */
-static size_t unique(uint64_t *words, size_t n)
-{
-    size_t kept = 0;
-    qsort(words, n, sizeof *words, by_value);
-    for (size_t i = 0; i < n; i++) {
-        if (i == 0 || words[i] != words[i - 1])
-            words[kept++] = words[i];
-    }
-    return kept;
-}
-
-/* Upper bound of the hashes that zoo_tag_parse() makes of `len` bytes: every part takes two. */
-static size_t most_hashes(size_t len)
-{
-    return len / 2 + 1;
-}
-
-/* Builds the record privately. The caller frees it unless it is `stack`. */
-static int build(const char *key, size_t key_len, const char *value, size_t value_len,
-                 const uint64_t *deps, size_t n_deps, struct zoo_rec *stack, uint64_t max_record,
-                 struct zoo_rec **out)
-{
-    if (value_len > UINT32_MAX || n_deps > ZOO_MAX_DEPS)
-        return ZOO_TOO_LARGE;
-    struct zoo_rec head = {
-        .value_len = (uint32_t)value_len, .key_len = (uint16_t)key_len, .n_deps = (uint16_t)n_deps};
-    uint64_t bytes = zoo_rec_bytes(&head);
-    if (bytes > max_record)
-        return ZOO_TOO_LARGE;
-    struct zoo_rec *rec = bytes <= ON_STACK ? stack : malloc(bytes);
-    if (rec == NULL)
-        return ZOO_E_MEMORY;
-    *rec = head;
-    char *at = (char *)(rec + 1);
-    /* The paddings are summed, so they must be the same for writer and reader. */
-    memset(at + zoo_pad8(value_len) - (value_len % 8 ? 8 : 0), 0, value_len % 8 ? 8 : 0);
-    memcpy(at, value, value_len);
-    at += zoo_pad8(value_len);
-    memset(at + zoo_pad8(key_len) - (key_len % 8 ? 8 : 0), 0, key_len % 8 ? 8 : 0);
-    memcpy(at, key, key_len);
-    at += zoo_pad8(key_len);
-    memcpy(at, deps, n_deps * sizeof *deps);
-    at += n_deps * sizeof *deps;
-    memset(at, 0, bytes - (uint64_t)(at - (char *)rec));
-    *out = rec;
+        return ZOO_EXPIRED;
     return ZOO_OK;
 }
 
-/* Writes and publishes a built record. */
-static int publish(zoo_seg *seg, uint64_t key_hash, struct zoo_rec *rec, bool is_fill)
+/* Finds a key and verifies all of its record but the value: ZOO_OK, and zoo_take() must follow. */
+int zoo_find(zoo_seg *seg, const char *key, size_t key_len, struct zoo_hit *hit)
 {
-    uint64_t bytes = zoo_rec_bytes(rec);
+    if (key_len - 1 >= ZOO_MAX_KEY) /* 0 wraps */
+        return ZOO_E_KEY;
+    watch(seg);
+    hit->key_hash = zoo_key_hash(seg, key, key_len);
+    int outcome = zoo_index_find(seg, hit->key_hash, key, key_len, hit);
+    return outcome == ZOO_OK ? ZOO_OK : miss(seg, outcome);
+}
+
+/* Copies a record on to the head of the main log, from the private copy that was verified. */
+static void promote(zoo_seg *seg, struct zoo_hit *hit, const char *value)
+{
+    /* All who hit it now would make a copy each; the claim of one that died holds up one word. */
+    zoo_word *claim = &seg->hdr->claims[hit->key_hash % ZOO_CLAIMS];
+    if (zoo_exchange_relaxed(claim, hit->word) == hit->word)
+        return;
+    zoo_pos pos = zoo_log_reserve(seg, ZOO_LOG_MAIN, zoo_rec_bytes(hit->rec));
+    ZOO_FAULT("promote:reserved");
+    /* It keeps its stamp and its tags: what would have dropped it still does. */
+    if (zoo_log_write_unpublished(seg, ZOO_LOG_MAIN, pos, hit->rec, value) &&
+        zoo_index_swap(seg, hit, hit->key_hash, ZOO_LOG_MAIN, pos))
+        zoo_count(seg, ZOO_N_PROMOTIONS, 1);
+}
+
+/*
+ * Copies the value of what was found, of hit->rec->value_len bytes, and closes
+ * the hit. ZOO_OK: it may be served. ZOO_GRACE: it expired less than `grace_ms`
+ * ago, and may be served while somebody computes it anew. Else a miss; after
+ * ZOO_LAPPED it is worth while to look again.
+ */
+int zoo_take(zoo_seg *seg, struct zoo_hit *hit, char *value, uint64_t grace_ms)
+{
+    int outcome = zoo_log_value(seg, hit, value);
+    ZOO_FAULT("get:copied");
+    if (outcome == ZOO_OK)
+        outcome = zoo_entry_state(seg, hit->rec, hit->key_hash);
+    if (outcome == ZOO_EXPIRED && zoo_hlc_now_ms(seg) - hit->rec->expiry < grace_ms)
+        outcome = ZOO_GRACE;
+    if (__builtin_expect(outcome == ZOO_OK, 1)) {
+        if (hit->age > seg->log[zoo_word_log(hit->word)].renew_after)
+            promote(seg, hit, value);
+        zoo_count(seg, ZOO_N_HITS, 1);
+    } else {
+        outcome = miss(seg, outcome);
+    }
+    zoo_log_close(hit);
+    return outcome;
+}
+
+int64_t zoo_get(zoo_seg *seg, const char *key, size_t key_len, char *value, size_t cap,
+                uint64_t *needed)
+{
+    struct zoo_hit hit;
+    int outcome = ZOO_LAPPED;
+    for (int tries = 0; tries < GET_RETRIES && outcome == ZOO_LAPPED; tries++) {
+        outcome = zoo_find(seg, key, key_len, &hit);
+        if (outcome < 0)
+            return outcome;
+        if (outcome != ZOO_OK)
+            return -outcome;
+        uint32_t len = hit.rec->value_len;
+        *needed = len;
+        if (len > cap) {
+            zoo_log_close(&hit);
+            return -ZOO_MORE;
+        }
+        outcome = zoo_take(seg, &hit, value, 0);
+        if (outcome == ZOO_OK)
+            return len;
+    }
+    return -outcome;
+}
+
+/* Names of tags, for the ring of events. */
+static void note(zoo_seg *seg, uint64_t clock, const uint64_t *hashes, size_t n,
+                 const struct zoo_name *names, zoo_cause cause)
+{
+    for (size_t i = 0; i < n; i++)
+        zoo_event_note(seg, clock, hashes[i], names ? names[i].text : NULL,
+                       names ? names[i].len : 0, cause);
+}
+
+/*
+ * Makes stale what depends on the tags. ZOO_RETIRED: the segment may have been
+ * replaced meanwhile, and the tags must be dropped in its successor as well.
+ */
+int zoo_drop(zoo_seg *seg, const uint64_t *hashes, size_t n, const struct zoo_name *names,
+             zoo_cause cause)
+{
+    uint64_t clock = zoo_hlc_tick(seg);
+    ZOO_FAULT("bump:ticked");
+    for (size_t i = 0; i < n; i++) {
+        zoo_tag_raise(seg, hashes[i], clock);
+        ZOO_FAULT("bump:raised");
+    }
+    zoo_tag_announce_event(seg);
+    note(seg, clock, hashes, n, names, cause);
+    zoo_retire_watch(seg);
+    return zoo_retire_noticed(seg) ? ZOO_RETIRED : ZOO_OK;
+}
+
+int zoo_clear(zoo_seg *seg)
+{
+    uint64_t clock = zoo_hlc_tick(seg);
+    zoo_tag_raise_root(seg, clock);
+    zoo_tag_announce_event(seg);
+    zoo_event_note(seg, clock, 0, NULL, 0, ZOO_BY_CLEAR);
+    zoo_count(seg, ZOO_N_CLEARS, 1);
+    zoo_retire_watch(seg);
+    return zoo_retire_noticed(seg) ? ZOO_RETIRED : ZOO_OK;
+}
+
+/* Removes a key. First its tag: a fill that is under way must not bring it back. */
+static bool discard(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len,
+                    zoo_cause cause)
+{
+    uint64_t tag = zoo_tag_of_key(key_hash);
+    struct zoo_name name = {key, key_len};
+    zoo_drop(seg, &tag, 1, &name, cause);
+    return zoo_index_remove(seg, key_hash, key, key_len);
+}
+
+int zoo_delete(zoo_seg *seg, const char *key, size_t key_len)
+{
+    if (key_len - 1 >= ZOO_MAX_KEY)
+        return ZOO_E_KEY;
+    bool was_there = discard(seg, zoo_key_hash(seg, key, key_len), key, key_len, ZOO_BY_DELETE);
+    zoo_count(seg, ZOO_N_DELETES, 1);
+    if (zoo_retire_noticed(seg))
+        return ZOO_RETIRED;
+    return was_there ? ZOO_OK : ZOO_MISS;
+}
+
+/* Writes and publishes a record whose head was built. */
+static int publish(zoo_seg *seg, uint64_t key_hash, struct zoo_rec *head, const char *value,
+                   int mode)
+{
+    uint64_t bytes = zoo_rec_bytes(head);
     for (int retry = 0; retry < SET_RETRIES; retry++) {
-        zoo_pos pos = zoo_log_reserve(seg, ZOO_LOG_MAIN, bytes);
+        bool ghost;
+        unsigned log = zoo_index_choose_log(seg, key_hash, bytes, &ghost);
+        zoo_pos pos = zoo_log_reserve(seg, log, bytes);
         ZOO_FAULT("set:reserved");
-        if (!zoo_log_write_unpublished(seg, ZOO_LOG_MAIN, pos, rec, bytes))
+        if (!zoo_log_write_unpublished(seg, log, pos, head, value))
             continue;
-        int outcome = zoo_index_put(seg, key_hash, rec, ZOO_LOG_MAIN, pos, is_fill);
+        int outcome = zoo_index_put(seg, key_hash, head, log, pos, mode);
+        if (outcome == ZOO_OK && ghost)
+            zoo_count(seg, ZOO_N_GHOSTS, 1);
         if (outcome != ZOO_LAPPED)
             return outcome;
     }
     return ZOO_CROWDED;
 }
 
-static int store(zoo_seg *seg, uint64_t key_hash, struct zoo_rec *rec, uint64_t ttl_ms,
-                 uint64_t stamp, bool is_fill)
+static int store(zoo_seg *seg, uint64_t key_hash, struct zoo_rec *head, const char *value, int mode,
+                 uint64_t stamp)
 {
-    rec->stamp = is_fill ? stamp : stamp | ZOO_STAMP_EXPLICIT;
-    rec->expiry = ttl_ms ? zoo_hlc_now_ms(seg) + ttl_ms : 0;
+    bool is_fill = mode == ZOO_FILL;
+    head->stamp = is_fill ? stamp : stamp | ZOO_STAMP_EXPLICIT;
     /* A stamp ahead of the clock is another segment's: it would outlive invalidations to come. */
     if (is_fill && (stamp > zoo_hlc_read(seg) ||
-                    !zoo_tag_fresh(seg, stamp, key_hash, zoo_rec_deps(rec), rec->n_deps)))
+                    !zoo_tag_fresh(seg, stamp, key_hash, zoo_rec_deps(head), head->n_deps)))
         return ZOO_BORN_DEAD;
+    /* Whoever waits for a lock by adding must not push it out of the log by that. */
+    if (mode == ZOO_ADD && zoo_index_has(seg, key_hash, zoo_rec_key(head), head->key_len))
+        return ZOO_EXISTS;
     ZOO_FAULT("set:before-publish");
-    return publish(seg, key_hash, rec, is_fill);
+    if (mode == ZOO_REPLACE)
+        return zoo_modify_replace(seg, key_hash, head, value);
+    return publish(seg, key_hash, head, value, mode);
 }
 
-static void count_set(zoo_seg *seg, int outcome)
+static void count_store(zoo_seg *seg, int outcome)
 {
     switch (outcome) {
     case ZOO_OK:
@@ -184,107 +253,143 @@ static void count_set(zoo_seg *seg, int outcome)
     }
 }
 
-static void bump(zoo_seg *seg, const uint64_t *tags, size_t n)
+/* Builds the head of a record in `room`, or in memory of its own that the caller frees. */
+static int build(const zoo_seg *seg, const char *key, size_t key_len, size_t value_len,
+                 const struct zoo_deps *deps, uint64_t *room, size_t room_bytes,
+                 struct zoo_rec **out)
 {
-    uint64_t clock = zoo_hlc_tick(seg);
-    ZOO_FAULT("bump:ticked");
-    for (size_t i = 0; i < n; i++) {
-        zoo_tag_raise(seg, tags[i], clock);
-        ZOO_FAULT("bump:raised");
-    }
-    zoo_tag_announce_event(seg);
+    if (value_len > UINT32_MAX || deps->n > ZOO_MAX_DEPS)
+        return ZOO_TOO_LARGE;
+    struct zoo_rec rec = {.value_len = (uint32_t)value_len,
+                          .key_len = (uint16_t)key_len,
+                          .n_deps = (uint16_t)deps->n};
+    if (zoo_rec_bytes(&rec) > seg->log[ZOO_LOG_MAIN].longest)
+        return ZOO_TOO_LARGE;
+    uint64_t bytes = zoo_rec_head(&rec);
+    struct zoo_rec *head = bytes <= room_bytes ? (struct zoo_rec *)(void *)room : malloc(bytes);
+    if (head == NULL)
+        return ZOO_E_MEMORY;
+    *head = rec;
+    char *at = (char *)(head + 1);
+    /* The padding is summed, so it must be the same for writer and reader. */
+    memset(at + zoo_pad8(key_len) - 8, 0, 8);
+    memcpy(at, key, key_len);
+    memcpy(at + zoo_pad8(key_len), deps->hash, deps->n * sizeof *deps->hash);
+    *out = head;
+    return ZOO_OK;
 }
 
-/* Removes a key. First its tag: a fill that is under way must not bring it back. */
-static bool discard(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len)
+/* zoo_put() with the tags hashed. Sorts `deps`. */
+int zoo_store(zoo_seg *seg, int mode, const char *key, size_t key_len, const char *value,
+              size_t value_len, uint64_t ttl_ms, struct zoo_deps *deps, uint64_t stamp)
 {
-    uint64_t tag = zoo_tag_of_key(key_hash);
-    bump(seg, &tag, 1);
-    return zoo_index_remove(seg, key_hash, key, key_len);
-}
-
-int zoo_set(zoo_seg *seg, const char *key, size_t key_len, const char *value, size_t value_len,
-            uint64_t ttl_ms, const char *tags, size_t tags_len, const char *deps, size_t n_deps,
-            uint64_t stamp)
-{
-    if (key_len == 0 || key_len > ZOO_MAX_KEY)
+    uint64_t room[ZOO_ROOM];
+    struct zoo_rec *head = NULL;
+    if (key_len - 1 >= ZOO_MAX_KEY)
         return ZOO_E_KEY;
-    if (stamp > ZOO_CLOCK_MASK)
-        return ZOO_E_ARGUMENT;
-    /* A new value is stamped at entry: an invalidation that begins later beats it. */
-    bool is_fill = stamp != 0;
-    if (!is_fill)
+    watch(seg);
+    if (mode == ZOO_FILL) {
+        if (stamp == 0 || stamp >= ZOO_CLOCK_MASK)
+            return ZOO_E_ARGUMENT;
+    } else {
+        /* A new value is stamped at entry: an invalidation that begins later beats it. */
         stamp = zoo_hlc_read(seg);
-    uint64_t key_hash = zoo_key_hash(seg, key, key_len);
-
-    uint64_t few[DEPS_ON_STACK];
-    size_t cap = most_hashes(tags_len), n = cap;
-    uint64_t *all = cap + n_deps <= DEPS_ON_STACK ? few : malloc((cap + n_deps) * sizeof *all);
-    struct zoo_rec *rec = NULL;
-    _Alignas(struct zoo_rec) char stack[ON_STACK];
-    int outcome = ZOO_E_MEMORY;
-    if (all != NULL)
-        outcome = zoo_tag_parse(seg, tags, tags_len, true, all, &n);
-    if (outcome == ZOO_OK) {
-        if (n_deps > 0)
-            memcpy(all + n, deps, n_deps * sizeof *all);
-        n = unique(all, n + n_deps);
-        outcome = build(key, key_len, value, value_len, all, n, (struct zoo_rec *)(void *)stack,
-                        seg->max_record, &rec);
+        if (stamp == ZOO_CLOCK_MASK)
+            return ZOO_RETIRED;
     }
-    if (outcome == ZOO_OK)
-        outcome = store(seg, key_hash, rec, ttl_ms, stamp, is_fill);
-
-    if (!is_fill && outcome != ZOO_OK && outcome != ZOO_E_TAG)
-        discard(seg, key_hash, key, key_len); /* the previous version is not the value any more */
-    count_set(seg, outcome);
-    if ((char *)rec != stack)
-        free(rec);
-    if (all != few)
-        free(all);
+    uint64_t key_hash = zoo_key_hash(seg, key, key_len);
+    zoo_deps_unique(deps);
+    int outcome = build(seg, key, key_len, value_len, deps, room, sizeof room, &head);
+    if (outcome == ZOO_OK) {
+        head->expiry = ttl_ms ? zoo_hlc_now_ms(seg) + ttl_ms : 0;
+        outcome = store(seg, key_hash, head, value, mode, stamp);
+    }
+    bool failed = outcome == ZOO_TOO_LARGE || outcome == ZOO_CROWDED || outcome == ZOO_E_MEMORY;
+    if (failed && (mode == ZOO_SET || mode == ZOO_REPLACE)) /* its old value is not its value */
+        discard(seg, key_hash, key, key_len, ZOO_BY_FAILED_SET);
+    count_store(seg, outcome);
+    if ((uint64_t *)(void *)head != room)
+        free(head);
+    if (outcome != ZOO_OK && zoo_retire_noticed(seg))
+        return ZOO_RETIRED;
     return outcome;
 }
 
-int zoo_delete(zoo_seg *seg, const char *key, size_t key_len)
+int zoo_put(zoo_seg *seg, int mode, const char *key, size_t key_len, const char *value,
+            size_t value_len, uint64_t ttl_ms, const char *tags, size_t tags_len, const char *deps,
+            size_t n_deps, uint64_t stamp)
 {
-    if (key_len == 0 || key_len > ZOO_MAX_KEY)
-        return ZOO_E_KEY;
-    bool was_there = discard(seg, zoo_key_hash(seg, key, key_len), key, key_len);
-    zoo_count(seg, ZOO_N_DELETES, 1);
-    return was_there ? ZOO_OK : ZOO_MISS;
+    struct zoo_deps all;
+    if (mode < ZOO_SET || mode > ZOO_REPLACE)
+        return ZOO_E_ARGUMENT;
+    zoo_deps_start(&all);
+    int outcome = zoo_deps_parse(seg, &all, tags, tags_len, true);
+    for (size_t i = 0; i < n_deps && outcome == ZOO_OK; i++) {
+        uint64_t hash;
+        memcpy(&hash, deps + i * sizeof hash, sizeof hash);
+        outcome = zoo_deps_add(&all, hash);
+    }
+    if (outcome == ZOO_OK)
+        outcome = zoo_store(seg, mode, key, key_len, value, value_len, ttl_ms, &all, stamp);
+    zoo_deps_free(&all);
+    return outcome;
 }
 
 uint64_t zoo_stamp(zoo_seg *seg)
 {
-    return zoo_hlc_read(seg);
+    uint64_t clock = zoo_hlc_read(seg);
+    return clock == ZOO_CLOCK_MASK ? 0 : clock;
+}
+
+/* zoo_invalidate() with the tags hashed. */
+int zoo_invalidate_hashed(zoo_seg *seg, const uint64_t *hashes, size_t n,
+                          const struct zoo_name *names)
+{
+    zoo_count(seg, ZOO_N_INVALIDATIONS, 1);
+    zoo_count(seg, ZOO_N_TAGS, n);
+    return zoo_drop(seg, hashes, n, names, ZOO_BY_INVALIDATE);
 }
 
 int zoo_invalidate(zoo_seg *seg, const char *tags, size_t tags_len)
 {
-    uint64_t few[DEPS_ON_STACK];
-    size_t n = most_hashes(tags_len);
-    uint64_t *all = n <= DEPS_ON_STACK ? few : malloc(n * sizeof *all);
-    if (all == NULL)
-        return ZOO_E_MEMORY;
-    int outcome = tags_len == 0 ? ZOO_E_TAG : zoo_tag_parse(seg, tags, tags_len, false, all, &n);
+    struct zoo_deps all;
+    zoo_deps_start(&all);
+    int outcome = tags_len == 0 ? ZOO_E_TAG : zoo_deps_parse(seg, &all, tags, tags_len, false);
     if (outcome == ZOO_OK) {
-        bump(seg, all, n);
-        zoo_count(seg, ZOO_N_INVALIDATIONS, 1);
-        zoo_count(seg, ZOO_N_TAGS, n);
+        struct zoo_name few[ZOO_FEW_DEPS];
+        bool named = all.n <= ZOO_FEW_DEPS;
+        for (size_t i = 0, start = 0; named && i < all.n; i++) {
+            const char *nul = memchr(tags + start, '\0', tags_len - start);
+            size_t len = nul == NULL ? tags_len - start : (size_t)(nul - tags) - start;
+            few[i] = (struct zoo_name){tags + start, len};
+            start += len + 1;
+        }
+        outcome = zoo_invalidate_hashed(seg, all.hash, all.n, named ? few : NULL);
     }
-    if (all != few)
-        free(all);
+    zoo_deps_free(&all);
     return outcome;
-}
-
-void zoo_clear(zoo_seg *seg)
-{
-    zoo_tag_raise_root(seg, zoo_hlc_tick(seg));
-    zoo_tag_announce_event(seg);
-    zoo_count(seg, ZOO_N_CLEARS, 1);
 }
 
 int zoo_merge(zoo_seg *seg, uint64_t remote)
 {
     return zoo_hlc_merge(seg, remote);
+}
+
+__attribute__((noinline)) uint64_t zoo_get_loop(zoo_seg *seg, const char *keys, size_t key_len,
+                                                size_t n_keys, char *value, size_t cap, size_t n)
+{
+    uint64_t hits = 0, needed;
+    for (size_t i = 0; i < n; i++)
+        hits += zoo_get(seg, keys + i % n_keys * key_len, key_len, value, cap, &needed) >= 0;
+    return hits;
+}
+
+int64_t zoo_nothing(zoo_seg *seg, const char *key, size_t key_len)
+{
+    (void)seg, (void)key, (void)key_len;
+    return 0;
+}
+
+void zoo_empty(void)
+{
 }

@@ -1,16 +1,19 @@
 /*
  * zoo_hlc.c - the hybrid logical clock: one word that only goes forward.
  *
- * 48 bits, in units of 4 us since the segment was made: it fits a tag word
- * untruncated and wraps after 35 years. Only invalidations advance it; a fill's
- * stamp is a plain load. An entry is fresh iff its stamp >= the clock of every
- * tag that it depends on.
+ * 48 bits, in units of 4 us since the machine booted: it fits a tag word
+ * untruncated and wraps after 35 years. A new segment starts at the time of its
+ * making, so that a stamp of an older segment is not good in it. Only invalidations advance it; a
+ * fill's stamp is a plain load. An entry is fresh iff its stamp >= the clock of every tag that it
+ * depends on.
  *
  * Invariants
  *  1. The word never decreases.
  *  2. A tick returns a value greater than every stamp taken before it began:
  *     a load before the tick is smaller, a load after it began at the tick.
- *  3. At a tick the word is >= the physical clock, so a stamp that was dated
+ *  3. All ones is the end of time: a retired segment's clock. It is nobody's
+ *     stamp, and no tick leaves it.
+ *  4. At a tick the word is >= the physical clock, so a stamp that was dated
  *     back by physical time stays behind every later invalidation.
  *
  * Freshness rests on the order of this word alone, never on physical time: a
@@ -39,11 +42,9 @@ uint64_t zoo_hlc_now_ms(const zoo_seg *seg)
     return boot_ns() / 1000000u + (uint64_t)seg->skew_ms;
 }
 
-static uint64_t physical(const zoo_seg *seg)
+uint64_t zoo_hlc_physical(void)
 {
-    uint64_t now = boot_ns();
-    /* Another time namespace may be behind the creator's. */
-    return now > seg->boot_ns ? ((now - seg->boot_ns) / ZOO_CLOCK_UNIT_NS) & ZOO_CLOCK_MASK : 0;
+    return boot_ns() / ZOO_CLOCK_UNIT_NS & ZOO_CLOCK_MASK;
 }
 
 /* E6/A pairs with E6/R in zoo_hlc_tick(): nothing that follows a stamp, the read
@@ -55,9 +56,11 @@ uint64_t zoo_hlc_read(zoo_seg *seg)
 
 uint64_t zoo_hlc_tick(zoo_seg *seg)
 {
-    uint64_t now = physical(seg);
+    uint64_t now = zoo_hlc_physical();
     for (;;) {
         uint64_t last = zoo_load_relaxed(&seg->hdr->clock); /* the CAS checks it */
+        if (last == ZOO_CLOCK_MASK)                         /* invariant 3 */
+            return last;
         uint64_t next = now > last ? now : last + 1;
         if (zoo_cas_seq_cst(&seg->hdr->clock, last, next)) /* E6/R */
             return next;
@@ -72,7 +75,7 @@ int zoo_hlc_merge(zoo_seg *seg, uint64_t remote)
 {
     if (remote <= zoo_hlc_read(seg))
         return 1;
-    if (remote > physical(seg) + ZOO_HLC_MAX_LEAD)
+    if (remote > zoo_hlc_physical() + ZOO_HLC_MAX_LEAD)
         return 0;
     zoo_max_release(&seg->hdr->clock, remote);
     return 1;

@@ -41,7 +41,7 @@
 #include "zoo_hash.h"
 #include "zoo_layout.h"
 
-enum { PUT_ATTEMPTS = 64, SPIN = 64 };
+enum { PUT_ATTEMPTS = 64, FIND_RETRIES = 8, SPIN = 64 };
 
 uint64_t zoo_key_hash(const zoo_seg *seg, const char *key, size_t key_len)
 {
@@ -64,26 +64,86 @@ static uint64_t word_of(uint64_t key_hash, unsigned log, zoo_pos pos)
            (pos.bytes / ZOO_UNIT & ZOO_WORD_POS_MASK);
 }
 
+enum match { MATCH_YES, MATCH_OTHER, MATCH_DEAD };
+
+/* Where a key goes if it can, and is looked for first. */
+static unsigned first_slot(uint64_t key_hash)
+{
+    return (unsigned)(key_hash >> 32) % ZOO_WAYS;
+}
+
+/* Is the record of a word this key's? Decided on a verified copy only. */
+static enum match match(zoo_seg *seg, uint64_t word, const char *key, size_t key_len,
+                        uint64_t *stamp)
+{
+    struct zoo_hit hit;
+    if (zoo_log_open(seg, word, &hit) != ZOO_OK)
+        return MATCH_DEAD;
+    bool same = zoo_rec_is(hit.rec, key, key_len);
+    *stamp = hit.rec->stamp & ZOO_CLOCK_MASK;
+    zoo_log_close(&hit);
+    return same ? MATCH_YES : MATCH_OTHER;
+}
+
+/* A word whose record was lapped not long ago: the key was here, and is wanted again. */
+static bool is_ghost(const zoo_seg *seg, uint64_t word, uint64_t behind)
+{
+    const struct zoo_log *log = &seg->log[zoo_word_log(word)];
+    return behind > log->size && behind - log->size <= log->ghost_reach;
+}
+
+/* How little a word is worth: first the longest dead, then the nearest to being lapped. */
+static uint64_t worthless(zoo_seg *seg, uint64_t word)
+{
+    uint64_t behind = zoo_log_behind(seg, word), size = seg->log[zoo_word_log(word)].size;
+    return (1ull << 62) + behind - size; /* bytes past the lap; less than none while alive */
+}
+
 /*
- * Where a new word may go: an empty slot, else a dead one, else the one nearest
- * to being lapped. `turn` varies the choice between attempts, so that two
- * inserters that abort each other do not meet again for ever.
+ * Where a new word may go: an empty slot, else the least worthy. `turn` varies
+ * the choice between attempts, so that two inserters that abort each other do
+ * not meet again for ever.
  */
 static unsigned choose_victim(zoo_seg *seg, const uint64_t *words, uint64_t turn)
 {
-    unsigned oldest = 0;
-    uint64_t oldest_age = 0;
+    unsigned victim = 0;
+    uint64_t least = 0;
     for (unsigned k = 0; k < ZOO_WAYS; k++) {
         unsigned i = (unsigned)(turn + k) % ZOO_WAYS;
         if (words[i] == 0)
             return i;
-        uint64_t age = zoo_log_age(seg, words[i]);
-        if (age >= oldest_age) {
-            oldest_age = age;
-            oldest = i;
+        uint64_t rank = worthless(seg, words[i]);
+        if (rank >= least) {
+            least = rank;
+            victim = i;
         }
     }
-    return oldest;
+    return victim;
+}
+
+/*
+ * The log for a new record of a key: main for what was wanted before, and for
+ * everything as long as main has room that was never used. A ghost chooses the
+ * log and nothing more: the insertion goes through both phases all the same.
+ */
+unsigned zoo_index_choose_log(zoo_seg *seg, uint64_t key_hash, uint64_t bytes, bool *ghost)
+{
+    const zoo_word *bucket = zoo_index_bucket(seg, key_hash);
+    const struct zoo_log *main_log = &seg->log[ZOO_LOG_MAIN];
+    *ghost = false;
+    if (bytes > seg->log[ZOO_LOG_PROBATION].longest ||
+        zoo_load_relaxed(main_log->head) <= main_log->size) /* a hint: nothing rests on it */
+        return ZOO_LOG_MAIN;
+    for (unsigned i = 0; i < ZOO_WAYS; i++) {
+        uint64_t word = zoo_load_acquire(bucket + i);
+        if (!zoo_index_may_hold(word, key_hash))
+            continue;
+        uint64_t behind = zoo_log_behind(seg, word);
+        *ghost = is_ghost(seg, word, behind);
+        if (*ghost || (zoo_word_log(word) == ZOO_LOG_MAIN && behind <= main_log->size))
+            return ZOO_LOG_MAIN;
+    }
+    return ZOO_LOG_PROBATION;
 }
 
 /*
@@ -99,15 +159,99 @@ static bool is_newer(const zoo_seg *seg, const struct zoo_rec *found, uint64_t f
     return found->expiry == 0 || found->expiry > zoo_hlc_now_ms(seg);
 }
 
+/* For an add. Of an entry that a commit has announced nobody knows yet whether it is there. */
+static bool is_there(zoo_seg *seg, const struct zoo_rec *found, uint64_t key_hash)
+{
+    int state = zoo_entry_state(seg, found, key_hash);
+    return state == ZOO_OK || state == ZOO_PENDING;
+}
+
+/* May the key's verified record be replaced? */
+static int may_replace(zoo_seg *seg, const struct zoo_rec *found, uint64_t key_hash,
+                       const struct zoo_rec *rec, int mode)
+{
+    if (mode == ZOO_FILL && is_newer(seg, found, rec->stamp))
+        return ZOO_OLDER;
+    if (mode == ZOO_ADD && is_there(seg, found, key_hash))
+        return ZOO_EXISTS;
+    return ZOO_OK;
+}
+
+/*
+ * What an add found dead may have been dropped after the add took its stamp. It
+ * would then be dead itself, and the next add succeed as well: it must not say
+ * that it has stored. A newer stamp would let its value outlive an invalidation
+ * that it does not know of. To be asked when it is known that there is no entry.
+ */
+static bool is_overtaken(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, int mode)
+{
+    return mode == ZOO_ADD && !zoo_tag_fresh(seg, rec->stamp & ZOO_CLOCK_MASK, key_hash,
+                                             zoo_rec_deps(rec), rec->n_deps);
+}
+
+/*
+ * The key's word and the verified head of its record: ZOO_OK, and the hit must
+ * be closed; ZOO_MISS; or ZOO_LAPPED if a word of its fingerprint was dead.
+ */
+int zoo_index_find(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len,
+                   struct zoo_hit *hit)
+{
+    zoo_word *bucket = zoo_index_bucket(seg, key_hash);
+    int outcome = ZOO_MISS;
+    int retries = FIND_RETRIES;
+    unsigned first = first_slot(key_hash);
+    for (unsigned k = 0; k < ZOO_WAYS; k++) {
+        unsigned i = (first + k) % ZOO_WAYS;
+        uint64_t word = zoo_load_acquire(bucket + i); /* E2/A */
+        if (!zoo_index_may_hold(word, key_hash))
+            continue;
+        int got = zoo_log_open(seg, word, hit);
+        if (got == ZOO_OK) {
+            hit->slot = bucket + i;
+            if (zoo_rec_is(hit->rec, key, key_len))
+                return ZOO_OK;
+            zoo_log_close(hit);
+            continue;
+        }
+        if (got == ZOO_CORRUPT)
+            zoo_count(seg, ZOO_N_CORRUPT, 1);
+        outcome = ZOO_LAPPED;
+        if (retries > 0 && zoo_load_acquire(bucket + i) != word) { /* replaced meanwhile */
+            retries--;
+            k--;
+        }
+    }
+    return outcome;
+}
+
+bool zoo_index_has(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len)
+{
+    struct zoo_hit hit;
+    if (zoo_index_find(seg, key_hash, key, key_len, &hit) != ZOO_OK)
+        return false;
+    bool there = is_there(seg, hit.rec, key_hash);
+    zoo_log_close(&hit);
+    return there;
+}
+
+/* Replaces a word that was found by that of a record derived from it; invariant 3. */
+bool zoo_index_swap(zoo_seg *seg, const struct zoo_hit *hit, uint64_t key_hash, unsigned log,
+                    zoo_pos pos)
+{
+    ZOO_FAULT("index:before-swap");
+    return zoo_log_intact(seg, log, pos) &&
+           zoo_cas_release(hit->slot, hit->word, word_of(key_hash, log, pos)); /* E2/R */
+}
+
 enum step { STEP_DONE, STEP_RESTART };
 
 /* Phase 2. The own tentative word is in slot `own`; withdraws it before it asks for a restart. */
 static enum step look_around(zoo_seg *seg, zoo_word *bucket, unsigned own, uint64_t tentative,
                              uint64_t key_hash, const struct zoo_rec *rec, bool *withdrew)
 {
+    uint64_t stamp;
     for (unsigned i = 0; i < ZOO_WAYS;) {
         uint64_t word = zoo_load_acquire(bucket + i); /* E7: after the fence */
-        struct zoo_rec found;
         if (i == own || !same_fingerprint(word, key_hash)) {
             i++;
         } else if (is_tentative(word)) {
@@ -121,14 +265,14 @@ static enum step look_around(zoo_seg *seg, zoo_word *bucket, unsigned own, uint6
                 zoo_cpu_relax();
             return STEP_RESTART;
         } else {
-            switch (zoo_log_match(seg, word, zoo_rec_key(rec), rec->key_len, &found)) {
-            case ZOO_MATCH_OTHER:
+            switch (match(seg, word, zoo_rec_key(rec), rec->key_len, &stamp)) {
+            case MATCH_OTHER:
                 i++;
                 break;
-            case ZOO_MATCH_DEAD: /* invariant 2 */
+            case MATCH_DEAD: /* invariant 2 */
                 i += zoo_cas_seq_cst(bucket + i, word, 0);
                 break;
-            case ZOO_MATCH_YES:
+            case MATCH_YES:
                 zoo_cas_seq_cst(bucket + own, tentative, 0);
                 return STEP_RESTART;
             }
@@ -138,14 +282,47 @@ static enum step look_around(zoo_seg *seg, zoo_word *bucket, unsigned own, uint6
 }
 
 /*
+ * Replaces the word of the key's record, if there is one: ZOO_OK; ZOO_MISS if
+ * there is none, with the bucket's words in `words`; ZOO_CROWDED if the word
+ * changed meanwhile; or why it must not be replaced.
+ */
+static int replace(zoo_seg *seg, zoo_word *bucket, uint64_t *words, uint64_t key_hash,
+                   const struct zoo_rec *rec, unsigned log, zoo_pos pos, int mode)
+{
+    for (unsigned i = 0; i < ZOO_WAYS; i++) {
+        words[i] = zoo_load_acquire(bucket + i); /* E2/A */
+        struct zoo_hit hit;
+        if (!zoo_index_may_hold(words[i], key_hash) || zoo_log_open(seg, words[i], &hit) != ZOO_OK)
+            continue; /* dead words of this fingerprint are killed in phase 2 */
+        bool same = zoo_rec_is(hit.rec, zoo_rec_key(rec), rec->key_len);
+        int verdict = same ? may_replace(seg, hit.rec, key_hash, rec, mode) : ZOO_OK;
+        zoo_log_close(&hit);
+        if (!same)
+            continue;
+        if (verdict != ZOO_OK)
+            return verdict;
+        if (!zoo_log_intact(seg, log, pos))
+            return ZOO_LAPPED;
+        if (is_overtaken(seg, key_hash, rec, mode))
+            return ZOO_BORN_DEAD;
+        ZOO_FAULT("index:before-replace");
+        bool swapped = zoo_cas_release(bucket + i, words[i], word_of(key_hash, log, pos));
+        return swapped ? ZOO_OK : ZOO_CROWDED; /* E2/R; invariant 3 */
+    }
+    return ZOO_MISS;
+}
+
+/*
  * Publishes a record: replaces the key's word, or inserts one.
  *   ZOO_OK       published
  *   ZOO_OLDER    a fill met a newer record: that one stays
+ *   ZOO_EXISTS   an add met an entry
  *   ZOO_LAPPED   the record's own bytes were lapped meanwhile: reserve again
+ *   ZOO_BORN_DEAD  an add was dropped before it was stored
  *   ZOO_CROWDED  lost too many races
  */
 int zoo_index_put(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, unsigned log,
-                  zoo_pos pos, bool is_fill)
+                  zoo_pos pos, int mode)
 {
     zoo_word *bucket = zoo_index_bucket(seg, key_hash);
     uint64_t final = word_of(key_hash, log, pos);
@@ -154,28 +331,14 @@ int zoo_index_put(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, un
 
     for (uint64_t attempt = 0; attempt < PUT_ATTEMPTS; attempt++) {
         uint64_t words[ZOO_WAYS];
-        bool replaced = false, present = false;
-        for (unsigned i = 0; i < ZOO_WAYS; i++) {
-            words[i] = zoo_load_acquire(bucket + i); /* E2/A */
-            struct zoo_rec found;
-            if (present || !zoo_index_may_hold(words[i], key_hash) ||
-                zoo_log_match(seg, words[i], zoo_rec_key(rec), rec->key_len, &found) !=
-                    ZOO_MATCH_YES)
-                continue; /* dead words of this fingerprint are killed in phase 2 */
-            if (is_fill && is_newer(seg, &found, rec->stamp))
-                return ZOO_OLDER;
-            if (!zoo_log_intact(seg, log, pos))
-                return ZOO_LAPPED;
-            ZOO_FAULT("index:before-replace");
-            present = true;
-            replaced = zoo_cas_release(bucket + i, words[i], final); /* E2/R; invariant 3 */
-        }
-        if (replaced)
-            return ZOO_OK;
-        if (present)
+        int outcome = replace(seg, bucket, words, key_hash, rec, log, pos, mode);
+        if (outcome == ZOO_CROWDED)
             continue;
+        if (outcome != ZOO_MISS)
+            return outcome;
 
-        unsigned own = choose_victim(seg, words, key_hash + attempt * 3 + pos.bytes / ZOO_UNIT);
+        uint64_t turn = first_slot(key_hash) + attempt * (3 + pos.bytes / ZOO_UNIT);
+        unsigned own = choose_victim(seg, words, turn);
         if (!zoo_cas_seq_cst(bucket + own, words[own], tentative)) /* phase 1; E2/R, E7 */
             continue;
         ZOO_FAULT("index:tentative");
@@ -183,13 +346,14 @@ int zoo_index_put(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, un
         if (look_around(seg, bucket, own, tentative, key_hash, rec, &withdrew) == STEP_RESTART)
             continue;
         ZOO_FAULT("index:before-final");
-        if (!zoo_log_intact(seg, log, pos)) {
+        bool overtaken = is_overtaken(seg, key_hash, rec, mode);
+        if (overtaken || !zoo_log_intact(seg, log, pos)) {
             zoo_cas_seq_cst(bucket + own, tentative, 0);
-            return ZOO_LAPPED;
+            return overtaken ? ZOO_BORN_DEAD : ZOO_LAPPED;
         }
         if (zoo_cas_seq_cst(bucket + own, tentative, final)) { /* phase 3: linearization */
-            if (zoo_log_age(seg, words[own]) < 1u << 16 && words[own] != 0 &&
-                !is_tentative(words[own]))
+            if (words[own] != 0 && !is_tentative(words[own]) &&
+                zoo_log_behind(seg, words[own]) <= seg->log[zoo_word_log(words[own])].size)
                 zoo_count(seg, ZOO_N_EVICTIONS, 1);
             return ZOO_OK;
         }
@@ -197,26 +361,32 @@ int zoo_index_put(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, un
     return ZOO_CROWDED;
 }
 
-/* True if the key was there. Kills the dead words of its fingerprint on the way: invariant 2. */
+/*
+ * Removes what a raise of the key's own tag has made stale; true if something
+ * was there. A record that is newer than the raise stays: it was stored by
+ * whoever saw the key gone, and an add has told its caller so. Kills the dead
+ * words of the fingerprint on the way: invariant 2.
+ */
 bool zoo_index_remove(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len)
 {
     zoo_word *bucket = zoo_index_bucket(seg, key_hash);
+    uint64_t clock = zoo_tag_clock(seg, zoo_tag_of_key(key_hash));
     for (unsigned i = 0; i < ZOO_WAYS;) {
         uint64_t word = zoo_load_acquire(bucket + i); /* E2/A */
-        struct zoo_rec found;
+        uint64_t stamp = 0;
         if (!zoo_index_may_hold(word, key_hash)) {
             i++;
             continue;
         }
-        enum zoo_match match = zoo_log_match(seg, word, key, key_len, &found);
-        if (match == ZOO_MATCH_OTHER) {
+        enum match found = match(seg, word, key, key_len, &stamp);
+        if (found == MATCH_OTHER || (found == MATCH_YES && stamp >= clock)) {
             i++;
             continue;
         }
         ZOO_FAULT("index:before-remove");
         if (!zoo_cas_seq_cst(bucket + i, word, 0))
             continue; /* changed: look at this slot again */
-        if (match == ZOO_MATCH_YES)
+        if (found == MATCH_YES)
             return true;
         i++;
     }

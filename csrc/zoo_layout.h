@@ -4,17 +4,20 @@
  *   0        +---------------------------------------------+
  *            | header: constants, then one line per clock  |  struct zoo_hdr
  *   part[]   +---------------------------------------------+
- *            | stats    64 stripes of 16 counters          |  anybody, relaxed add
+ *            | stats    64 stripes of 32 counters          |  anybody, relaxed add
  *            | tags     sets of 8 words: floor + 7         |  anybody, only forward
  *            | index    buckets of 8 words                 |  anybody, one CAS a change
- *            | (pending, lanes, owners, flights, events:   |  places are kept in part[],
- *            |  of size 0 in this layout version)          |  nothing uses them yet
+ *            | pending  masks of lanes, by tag             |  a lane's owner: its own bit
+ *            | lanes    64 commits under way               |  the lane's owner
+ *            | owners   generations of process slots       |  the holder of the slot's lock
+ *            | flights  keys being computed                |  anybody, one CAS a change
+ *            | events   ring of the last invalidations     |  the reserver of the place
  *            +---------------------------------------------+  64 KiB boundary
- *            | log 0: probation (of size 0 in this version)|  the reserver of the bytes
+ *            | log 0: probation, about a tenth             |  the reserver of the bytes
  *            | log 1: main                                 |  the reserver of the bytes
  *   size     +---------------------------------------------+
  *
- * Each log is mapped once more behind itself, as far as the longest record
+ * A process maps each log once more behind itself, as far as the longest record
  * reaches, so that a record which crosses the physical end is contiguous.
  *
  * Glossary. A *position* counts all bytes ever reserved in a log, so it is
@@ -31,6 +34,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "zoo_api.h"
 #include "zoo_atomic.h"
@@ -41,7 +45,10 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is little-endian");
 
 #define ZOO_MAGIC 0x65686361636f6f7aull /* "zoocache" as a little-endian word */
-#define ZOO_LAYOUT_VERSION 1u
+#ifndef ZOO_LAYOUT_VERSION /* the C tests are of a later one, so that they can have an older one   \
+                            */
+#define ZOO_LAYOUT_VERSION 2u
+#endif
 #define ZOO_PART_ALIGN 65536u /* the largest page of arm64 */
 #define ZOO_LINE 64u
 
@@ -60,7 +67,19 @@ enum zoo_part_id {
 };
 
 enum { ZOO_LOGS = 2, ZOO_LOG_PROBATION = 0, ZOO_LOG_MAIN = 1 };
-enum { ZOO_WAYS = 8, ZOO_STRIPES = 64 };
+enum { ZOO_WAYS = 8, ZOO_STRIPES = 64, ZOO_LANES = 64, ZOO_OWNERS = 1024, ZOO_CLAIMS = 64 };
+enum { ZOO_LANE_TAGS = 40, ZOO_NAME_BYTES = 256 };
+
+/* Chosen by simulation: bench/policy/. */
+enum {
+    ZOO_PROBATION_SHARE = 10, /* probation is one tenth of the log space */
+    /* In parts of 200 of a log: */
+    ZOO_PROBATION_RENEW = 100, /* bytes behind a record before a hit copies it to main's head */
+    ZOO_MAIN_RENEW = 175,
+    ZOO_PROBATION_GHOST = 400, /* bytes past the lap for which its word is a ghost */
+    ZOO_MAIN_GHOST = 100,
+};
+enum { ZOO_SUM_PLAIN = 1, ZOO_SUM_AES = 2 };
 
 /* Different things that are all 64 bits wide; as structs they cannot be mixed up. */
 typedef struct {
@@ -78,45 +97,72 @@ struct zoo_part {
 /* States of a segment. A segment that is not READY is only touched under the lock. */
 enum { ZOO_STATE_INIT = 0, ZOO_STATE_READY = 1, ZOO_STATE_RETIRED = 2 };
 
-struct zoo_hdr {
-    /* Constants, written by the creator before `state` says READY. */
+/*
+ * The same in every layout from ZOO_LAYOUT_FIRST on: where the words are that
+ * another version needs to retire or to clear a segment that it cannot read.
+ */
+struct zoo_stable {
     uint64_t magic;
     uint32_t layout_version;
     uint32_t header_size;
+    uint32_t state_at, clock_at, root_at, lanes_at, events_at, retired_clock_at; /* bytes */
+};
+#define ZOO_LAYOUT_FIRST 2u
+
+struct zoo_hdr {
+    /* Constants, written by the creator before `state` says READY. */
+    union {
+        struct zoo_stable stable;
+        struct {
+            uint64_t magic;
+            uint32_t layout_version;
+            uint32_t header_size;
+        };
+    };
     uint64_t size;
     uint64_t secret[2]; /* seeds of the hashes and of the checksums */
-    uint64_t boot_ns;   /* CLOCK_BOOTTIME at creation: the clock counts from here */
-    uint64_t wall_us;   /* CLOCK_REALTIME at creation: for people and for the wire only */
+    uint64_t sum_kind;  /* how checksums are made: ZOO_SUM_AES or ZOO_SUM_PLAIN */
+    uint64_t wall_us;   /* CLOCK_REALTIME when the machine booted: for people and the wire only */
     struct zoo_part part[ZOO_PARTS];
     uint64_t constants_sum; /* over everything above */
 
-    _Alignas(ZOO_LINE) zoo_word state;  /* the creator; forward only */
+    _Alignas(ZOO_LINE) zoo_word state; /* the creator, zoo_retire.c; forward only */
+    zoo_word retired_clock;            /* zoo_retire.c: what the clock was */
+    /* One line: all that a hit looks at when nothing happens. */
     _Alignas(ZOO_LINE) zoo_word clock;  /* zoo_hlc.c; forward only */
     zoo_word root;                      /* zoo_tag.c: the clock of the last clear */
-    zoo_word active_lanes;              /* kept for commits in progress: mask of used lanes */
-    zoo_word miss_until;                /* kept: nobody may hit before this time (ms) */
+    zoo_word active_lanes;              /* zoo_intent.c: mask of the lanes in use */
+    zoo_word miss_until;                /* zoo_intent.c: nobody hits before this time (ms) */
+    zoo_word pending_all;               /* zoo_intent.c: mask of lanes that announce everything */
     _Alignas(ZOO_LINE) zoo_word events; /* zoo_tag.c: counts finished invalidations */
+    zoo_word event_head;                /* zoo_event.c: places ever taken in the ring */
+    zoo_word next_reap;                 /* zoo_intent.c: when to look for dead owners (ms) */
+    zoo_word owner_file;                /* zoo_owner.c: inode of the lock file; set once */
     _Alignas(ZOO_LINE) zoo_word head_probation; /* zoo_log.c; forward only */
     _Alignas(ZOO_LINE) zoo_word head_main;
+    /* zoo_cache.c: the words that were last promoted, by hash. Hints only. */
+    _Alignas(ZOO_LINE) zoo_word claims[ZOO_CLAIMS];
 };
 
 _Static_assert(offsetof(struct zoo_hdr, state) % ZOO_LINE == 0, "one line per contended word");
 _Static_assert(sizeof(struct zoo_hdr) <= 4096, "the header fits the first page");
 
 /*
- * A record: this header, the value, the key, the dependency hashes; each padded
+ * A record: this header, the key, the dependency hashes, the value; each padded
  * to 8 bytes, the whole to 16. Written by whoever reserved its bytes, never
- * changed once its word is in the index.
+ * changed once its word is in the index. All before the value is the *head*: it
+ * has a checksum of its own, so that a key is compared without reading the value.
  */
 struct zoo_rec {
-    uint64_t sum;    /* of all words behind it, seeded by the secret and the position */
-    uint64_t stamp;  /* 48 bits of clock, and ZOO_STAMP_EXPLICIT */
-    uint64_t expiry; /* CLOCK_BOOTTIME in ms, 0: never */
+    uint64_t sum;       /* of the rest of the head, seeded by the secret and the position */
+    uint64_t value_sum; /* seeded by the secret */
+    uint64_t stamp;     /* 48 bits of clock, and ZOO_STAMP_EXPLICIT */
+    uint64_t expiry;    /* CLOCK_BOOTTIME in ms, 0: never */
     uint32_t value_len;
     uint16_t key_len;
     uint16_t n_deps;
 };
-_Static_assert(sizeof(struct zoo_rec) == 32, "a record's header is four words");
+_Static_assert(sizeof(struct zoo_rec) == 40, "a record's header is five words");
 
 /* Index word: log:1 | tentative:1 | fingerprint:12 | position / 16, modulo 2^50. Zero is empty. */
 #define ZOO_WORD_LOG_SHIFT 63
@@ -132,48 +178,135 @@ _Static_assert(sizeof(struct zoo_rec) == 32, "a record's header is four words");
 #define ZOO_CLOCK_UNIT_NS 4000u
 #define ZOO_STAMP_EXPLICIT (1ull << 63) /* set, not filled: newer than a fill of the same clock */
 
+/* One commit under way. See zoo_intent.c for who writes what when. */
+struct zoo_lane {
+    zoo_word owner;    /* decides: state, owner slot, generation, sequence */
+    zoo_word count;    /* tags, or UINT64_MAX: everything */
+    zoo_word until_ms; /* CLOCK_BOOTTIME: when a quarantine is over */
+    zoo_word quarantine_ms;
+    zoo_word session[ZOO_SESSION_BYTES / 8];
+    zoo_word tags[ZOO_LANE_TAGS];
+    zoo_word unused[12]; /* to 512 bytes */
+};
+_Static_assert(sizeof(struct zoo_lane) == 512, "a lane is whole lines");
+
+/* One place of the event ring: `number` is written last, and `sum` vouches for all. */
+struct zoo_event_slot {
+    zoo_word number; /* of the event, plus 1 */
+    zoo_word sum;    /* of the other words */
+    zoo_word clock;
+    zoo_word tag;
+    zoo_word who; /* pid:32 | cause:32 */
+    zoo_word text[ZOO_EVENT_TEXT / 8];
+};
+_Static_assert(sizeof(struct zoo_event_slot) == ZOO_LINE, "an event is one line");
+
 struct zoo_log {
     zoo_word *words; /* the double mapping */
     zoo_word *head;
-    uint64_t size; /* bytes; 0 if this layout does not have the log */
+    uint64_t size;        /* bytes */
+    uint64_t longest;     /* the longest record that may go in, in bytes */
+    uint64_t renew_after; /* a hit on a record with more bytes behind it is copied to main */
+    uint64_t ghost_reach; /* bytes past the lap for which a word is a ghost */
 };
 
 /* One process's view of a segment. Nothing here is shared. */
 struct zoo_seg {
     struct zoo_hdr *hdr;
-    zoo_word *stats;
     zoo_word *tags;
     zoo_word *index;
+    zoo_word *stripe;     /* this process's counters */
     uint64_t tag_mask;    /* number of sets - 1 */
     uint64_t bucket_mask; /* number of buckets - 1 */
     uint64_t key_seed;
     uint64_t tag_seed;
     uint64_t sum_seed;
-    uint64_t max_record; /* bytes */
-    uint64_t boot_ns;
-    uint64_t size;
+    uint64_t sum_kind;
     struct zoo_log log[ZOO_LOGS];
+    uint64_t forks;      /* what zoo_forks was when stripe and owner were chosen */
+    zoo_word operations; /* gets and stores by this handle */
     int64_t skew_ms;
+
+    zoo_word *stats;
+    zoo_word *pending;
+    uint64_t pending_mask; /* number of pending words - 1 */
+    struct zoo_lane *lanes;
+    zoo_word *owners;
+    zoo_word *flights;
+    uint64_t flight_mask; /* number of flight words - 1 */
+    struct zoo_event_slot *ring;
+    uint64_t ring_mask;
+    uint64_t size;
     size_t mapped; /* bytes of address space from hdr on */
+    int fd;        /* of the object, to see whether it still has a name */
+    uint64_t inode;
+    zoo_word watch_ms; /* when the name is looked at again */
+
+    struct zoo_member *member; /* zoo_owner.c: shared by the process's handles on the segment */
 };
 
-/* A private buffer for the records that one thread reads. */
-struct zoo_reader {
-    zoo_seg *seg;
-    zoo_word owner; /* address of the owning thread's marker, 0 if nobody's; private memory */
-    bool bound;
-    size_t cap; /* bytes from rec on */
-    struct zoo_rec rec;
+/*
+ * A record that was found: a verified copy of its head, and where its value is.
+ * The head lies in `room`, or in memory of its own that zoo_log_close() frees.
+ */
+enum { ZOO_ROOM = 96 };
+struct zoo_hit {
+    struct zoo_rec *rec;
+    const zoo_word *from; /* the record in its log */
+    zoo_pos pos;
+    uint64_t word;
+    uint64_t age; /* bytes reserved in the log behind its start, at the last lap check */
+    zoo_word *slot;
+    uint64_t key_hash;
+    uint64_t room[ZOO_ROOM];
 };
 
-/* zoo_reader.c */
-bool zoo_reader_claim(zoo_reader *reader);
+/* A tag as it was written, for the ring of events. */
+struct zoo_name {
+    const char *text;
+    size_t len;
+};
+
+/* The hashes of tags, gathered. Starts in `few`, goes on in memory of its own. */
+enum { ZOO_FEW_DEPS = 128 };
+struct zoo_deps {
+    uint64_t *hash;
+    size_t n, cap;
+    uint64_t few[ZOO_FEW_DEPS];
+};
+
+/* zoo_segment.c */
+extern uint64_t zoo_forks;
+void zoo_segment_forked(zoo_seg *seg);
+int zoo_segment_make(int fd, uint64_t size, uint64_t clock, uint64_t miss_until_ms);
+int zoo_segment_attach(int fd, bool retired_too, zoo_seg **out);
+void zoo_segment_detach(zoo_seg *seg);
+int zoo_segment_open_name(const char *name, char *object, int *fd);
+int zoo_segment_lock_name(const char *name, uint32_t wait_ms, char *object, int *fd);
+void zoo_segment_unlock(int fd);
+
+/* zoo_geometry.c */
+void zoo_geometry_plan(struct zoo_hdr *hdr, uint64_t size);
+uint64_t zoo_geometry_sum(const struct zoo_hdr *hdr);
+int zoo_geometry_inspect(const struct zoo_hdr *hdr, uint64_t object_size);
+uint64_t zoo_geometry_longest(uint64_t log_size);
+
+/* zoo_retire.c */
+void zoo_retire_watch(zoo_seg *seg);
+void zoo_retire_end(zoo_seg *seg);
+int zoo_retire_replace(const char *object, int old_fd, uint64_t size, uint32_t wait_ms);
+
+static inline bool zoo_retire_noticed(zoo_seg *seg)
+{
+    return zoo_load_acquire(&seg->hdr->state) == ZOO_STATE_RETIRED;
+}
 
 /* zoo_hlc.c */
 uint64_t zoo_hlc_read(zoo_seg *seg);
 uint64_t zoo_hlc_tick(zoo_seg *seg);
 int zoo_hlc_merge(zoo_seg *seg, uint64_t remote);
 uint64_t zoo_hlc_now_ms(const zoo_seg *seg);
+uint64_t zoo_hlc_physical(void);
 
 /* zoo_tag.c */
 uint64_t zoo_tag_hash(const zoo_seg *seg, const char *tag, size_t len);
@@ -184,29 +317,89 @@ void zoo_tag_raise_root(zoo_seg *seg, uint64_t clock);
 void zoo_tag_announce_event(zoo_seg *seg);
 bool zoo_tag_fresh(zoo_seg *seg, uint64_t stamp, uint64_t key_hash, const uint64_t *deps,
                    size_t n_deps);
-int zoo_tag_parse(const zoo_seg *seg, const char *tags, size_t len, bool prefixes, uint64_t *out,
-                  size_t *n);
+
+/* zoo_deps.c */
+void zoo_deps_start(struct zoo_deps *deps);
+int zoo_deps_add(struct zoo_deps *deps, uint64_t hash);
+int zoo_deps_add_path(const zoo_seg *seg, struct zoo_deps *deps, const char *tag, size_t len,
+                      bool prefixes);
+int zoo_deps_parse(const zoo_seg *seg, struct zoo_deps *deps, const char *tags, size_t len,
+                   bool prefixes);
+void zoo_deps_unique(struct zoo_deps *deps);
+void zoo_deps_free(struct zoo_deps *deps);
 
 /* zoo_log.c */
-enum zoo_match { ZOO_MATCH_YES, ZOO_MATCH_OTHER, ZOO_MATCH_DEAD };
 zoo_pos zoo_log_reserve(zoo_seg *seg, unsigned log, uint64_t bytes);
-bool zoo_log_write_unpublished(zoo_seg *seg, unsigned log, zoo_pos pos, struct zoo_rec *rec,
-                               uint64_t bytes);
+bool zoo_log_write_unpublished(zoo_seg *seg, unsigned log, zoo_pos pos, struct zoo_rec *head,
+                               const char *value);
 bool zoo_log_intact(zoo_seg *seg, unsigned log, zoo_pos pos);
-int zoo_log_read(zoo_seg *seg, uint64_t word, struct zoo_rec *copy, size_t cap);
-enum zoo_match zoo_log_match(zoo_seg *seg, uint64_t word, const char *key, size_t key_len,
-                             struct zoo_rec *head);
-uint64_t zoo_log_age(zoo_seg *seg, uint64_t word);
+int zoo_log_open(zoo_seg *seg, uint64_t word, struct zoo_hit *hit);
+int zoo_log_value(zoo_seg *seg, struct zoo_hit *hit, char *to);
+void zoo_log_close(struct zoo_hit *hit);
+uint64_t zoo_log_behind(zoo_seg *seg, uint64_t word);
 uint64_t zoo_rec_bytes(const struct zoo_rec *rec);
 
 /* zoo_index.c */
 uint64_t zoo_key_hash(const zoo_seg *seg, const char *key, size_t key_len);
+int zoo_index_find(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len,
+                   struct zoo_hit *hit);
+bool zoo_index_has(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len);
+unsigned zoo_index_choose_log(zoo_seg *seg, uint64_t key_hash, uint64_t bytes, bool *ghost);
 int zoo_index_put(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, unsigned log,
-                  zoo_pos pos, bool is_fill);
+                  zoo_pos pos, int mode);
+bool zoo_index_swap(zoo_seg *seg, const struct zoo_hit *hit, uint64_t key_hash, unsigned log,
+                    zoo_pos pos);
 bool zoo_index_remove(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len);
 
-/* zoo_stats.c */
-void zoo_count(zoo_seg *seg, zoo_stat which, uint64_t n);
+/* zoo_cache.c: for those who bring their own memory, python/zoo_door.c first of all. */
+int zoo_find(zoo_seg *seg, const char *key, size_t key_len, struct zoo_hit *hit);
+int zoo_take(zoo_seg *seg, struct zoo_hit *hit, char *value, uint64_t grace_ms);
+int zoo_store(zoo_seg *seg, int mode, const char *key, size_t key_len, const char *value,
+              size_t value_len, uint64_t ttl_ms, struct zoo_deps *deps, uint64_t stamp);
+int zoo_drop(zoo_seg *seg, const uint64_t *hashes, size_t n, const struct zoo_name *names,
+             zoo_cause cause);
+int zoo_invalidate_hashed(zoo_seg *seg, const uint64_t *hashes, size_t n,
+                          const struct zoo_name *names);
+int zoo_entry_state(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash);
+
+/* zoo_modify.c */
+int zoo_modify_replace(zoo_seg *seg, uint64_t key_hash, struct zoo_rec *head, const char *value);
+
+/* zoo_owner.c: an owner is {generation:20 | slot:10}, never 0. */
+enum { ZOO_SLOT_BITS = 10, ZOO_GENERATION_BITS = 20 };
+_Static_assert(ZOO_OWNERS == 1 << ZOO_SLOT_BITS, "an owner names its slot");
+int zoo_owner_attach(zoo_seg *seg, const char *object);
+void zoo_owner_release(zoo_seg *seg);
+void zoo_owner_unlink(const char *object);
+uint64_t zoo_owner_mine(zoo_seg *seg);
+uint64_t zoo_owner_serial(zoo_seg *seg);
+bool zoo_owner_alive(zoo_seg *seg, uint64_t owner);
+bool zoo_owner_alive_as(zoo_seg *seg, uint64_t owner, unsigned generation_bits);
+
+/* zoo_intent.c */
+bool zoo_intent_pending(zoo_seg *seg, const uint64_t *deps, size_t n_deps);
+
+/* Is there any commit under way, or was there one without a lane? */
+static inline bool zoo_intent_any(zoo_seg *seg)
+{
+    return (zoo_load_acquire(&seg->hdr->active_lanes) | zoo_load_acquire(&seg->hdr->miss_until)) !=
+           0;
+}
+
+/* zoo_flight.c */
+bool zoo_flight_is_taken(uint64_t word);
+
+/* zoo_event.c */
+void zoo_event_note(zoo_seg *seg, uint64_t clock, uint64_t tag, const char *text, size_t text_len,
+                    zoo_cause cause);
+
+/* zoo_stats.c: statistics only, so relaxed. */
+static inline void zoo_count(zoo_seg *seg, zoo_stat which, uint64_t n)
+{
+    if (__builtin_expect(seg->forks != zoo_forks, 0))
+        zoo_segment_forked(seg);
+    zoo_add_relaxed(seg->stripe + which, n);
+}
 
 static inline zoo_word *zoo_index_bucket(const zoo_seg *seg, uint64_t key_hash)
 {
@@ -231,24 +424,30 @@ static inline unsigned zoo_word_log(uint64_t word)
     return (unsigned)(word >> ZOO_WORD_LOG_SHIFT);
 }
 
-static inline const char *zoo_rec_value(const struct zoo_rec *rec)
-{
-    return (const char *)(rec + 1);
-}
-
 static inline uint64_t zoo_pad8(uint64_t bytes)
 {
     return (bytes + 7) & ~7ull;
 }
 
+/* Bytes before the value. */
+static inline uint64_t zoo_rec_head(const struct zoo_rec *rec)
+{
+    return sizeof *rec + zoo_pad8(rec->key_len) + 8ull * rec->n_deps;
+}
+
 static inline const char *zoo_rec_key(const struct zoo_rec *rec)
 {
-    return zoo_rec_value(rec) + zoo_pad8(rec->value_len);
+    return (const char *)(rec + 1);
+}
+
+static inline bool zoo_rec_is(const struct zoo_rec *rec, const char *key, size_t key_len)
+{
+    return rec->key_len == key_len && memcmp(zoo_rec_key(rec), key, key_len) == 0;
 }
 
 static inline const uint64_t *zoo_rec_deps(const struct zoo_rec *rec)
 {
-    /* Both paddings keep the alignment of the record, which is 8 or more. */
+    /* The padding keeps the alignment of the record, which is 8 or more. */
     return (const uint64_t *)(const void *)(zoo_rec_key(rec) + zoo_pad8(rec->key_len));
 }
 

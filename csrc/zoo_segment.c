@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,45 +40,18 @@
 #include "zoo_fault.h"
 #include "zoo_hash.h"
 #include "zoo_layout.h"
+#include "zoo_sum.h"
 
-enum { NAME_BYTES = 256, POLL_MS = 5 };
+enum { POLL_MS = 5 };
 
+/* The suffixes are those of a segment's lock file and of its successor in the making. */
 static int object_name(const char *name, char *out)
 {
-    int n = snprintf(out, NAME_BYTES, "/zoocache-%lu-%s", (unsigned long)geteuid(), name);
-    return n > 0 && n < NAME_BYTES && strchr(name, '/') == NULL ? ZOO_OK : ZOO_E_ARGUMENT;
-}
-
-static uint64_t power_of_two_below(uint64_t n, uint64_t least, uint64_t most)
-{
-    uint64_t power = least;
-    while (power * 2 <= n && power < most)
-        power *= 2;
-    return power;
-}
-
-static uint64_t constants_sum(const struct zoo_hdr *hdr)
-{
-    return zoo_hash((const char *)hdr, offsetof(struct zoo_hdr, constants_sum), ZOO_PRIME);
-}
-
-/* Places the parts one behind the other; the main log gets what is left. */
-static void plan(struct zoo_hdr *hdr, uint64_t size)
-{
-    uint64_t sizes[ZOO_PARTS] = {
-        [ZOO_PART_STATS] = ZOO_STRIPES * ZOO_STATS * 8,
-        [ZOO_PART_TAGS] = power_of_two_below(size / 16384, 64, 65536) * ZOO_LINE,
-        [ZOO_PART_INDEX] = power_of_two_below(size / 1024, 64, 1ull << 32) * ZOO_LINE,
-    };
-    uint64_t at = 4096;
-    for (int i = 0; i < ZOO_PART_LOG_PROBATION; i++) {
-        hdr->part[i] = (struct zoo_part){at, sizes[i]};
-        at += (sizes[i] + ZOO_LINE - 1) & ~(uint64_t)(ZOO_LINE - 1);
-    }
-    at = (at + ZOO_PART_ALIGN - 1) & ~(uint64_t)(ZOO_PART_ALIGN - 1);
-    hdr->part[ZOO_PART_LOG_PROBATION] = (struct zoo_part){at, 0};
-    hdr->part[ZOO_PART_LOG_MAIN] = (struct zoo_part){at, size - at};
-    hdr->size = size;
+    size_t len = strlen(name);
+    if (len >= 5 && (strcmp(name + len - 5, ".lock") == 0 || strcmp(name + len - 5, ".next") == 0))
+        return ZOO_E_ARGUMENT;
+    int n = snprintf(out, ZOO_NAME_BYTES, "/zoocache-%lu-%s", (unsigned long)geteuid(), name);
+    return n > 0 && n < ZOO_NAME_BYTES && strchr(name, '/') == NULL ? ZOO_OK : ZOO_E_ARGUMENT;
 }
 
 static uint64_t clock_ns(clockid_t id)
@@ -109,8 +83,12 @@ static int allocate(int fd, uint64_t size)
     return error == ENOSPC || error == EFBIG ? ZOO_E_SPACE : ZOO_E_SYSTEM;
 }
 
-/* Under the lock. */
-static int initialise(int fd, uint64_t size)
+/*
+ * Makes a segment of an object that nobody uses: under its lock, or under a name
+ * that is not its own yet. The clock starts at `clock`, and so does the root: no
+ * stamp of another segment is good here. Nobody hits before `miss_until_ms`.
+ */
+int zoo_segment_make(int fd, uint64_t size, uint64_t clock, uint64_t miss_until_ms)
 {
     struct zoo_hdr *hdr;
     size = size / ZOO_PART_ALIGN * ZOO_PART_ALIGN;
@@ -122,16 +100,26 @@ static int initialise(int fd, uint64_t size)
     ZOO_FAULT("segment:allocated");
     if (map_shared(fd, 4096, &hdr) != ZOO_OK)
         return ZOO_E_SYSTEM;
-    hdr->magic = ZOO_MAGIC;
-    hdr->layout_version = ZOO_LAYOUT_VERSION;
-    hdr->header_size = sizeof *hdr;
-    hdr->boot_ns = clock_ns(CLOCK_BOOTTIME);
-    hdr->wall_us = clock_ns(CLOCK_REALTIME) / 1000;
-    plan(hdr, size);
+    hdr->stable = (struct zoo_stable){
+        .magic = ZOO_MAGIC,
+        .layout_version = ZOO_LAYOUT_VERSION,
+        .header_size = sizeof *hdr,
+        .state_at = offsetof(struct zoo_hdr, state),
+        .clock_at = offsetof(struct zoo_hdr, clock),
+        .root_at = offsetof(struct zoo_hdr, root),
+        .lanes_at = offsetof(struct zoo_hdr, active_lanes),
+        .events_at = offsetof(struct zoo_hdr, events),
+        .retired_clock_at = offsetof(struct zoo_hdr, retired_clock),
+    };
+    hdr->wall_us = (clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_BOOTTIME)) / 1000;
+    hdr->sum_kind = zoo_sum_has_aes() ? ZOO_SUM_AES : ZOO_SUM_PLAIN;
+    zoo_geometry_plan(hdr, size);
     if (getrandom(hdr->secret, sizeof hdr->secret, 0) != sizeof hdr->secret)
-        hdr->secret[0] = zoo_mix(hdr->boot_ns ^ (uint64_t)getpid());
-    hdr->constants_sum = constants_sum(hdr);
-    zoo_store_relaxed(&hdr->clock, 1); /* stamp 0 means "none"; published by E8 */
+        hdr->secret[0] = zoo_mix(clock_ns(CLOCK_BOOTTIME) ^ (uint64_t)getpid());
+    hdr->constants_sum = zoo_geometry_sum(hdr);
+    zoo_store_relaxed(&hdr->clock, clock); /* published by E8, like all that follows */
+    zoo_store_relaxed(&hdr->root, clock);
+    zoo_store_relaxed(&hdr->miss_until, miss_until_ms);
     /* Position 0 is never used, so that no word of a record is zero. */
     zoo_store_relaxed(&hdr->head_probation, ZOO_PART_ALIGN);
     zoo_store_relaxed(&hdr->head_main, ZOO_PART_ALIGN);
@@ -141,82 +129,107 @@ static int initialise(int fd, uint64_t size)
     return ZOO_OK;
 }
 
-static bool part_is_sound(const struct zoo_hdr *hdr, int id, uint64_t align, bool power_of_two)
+static uint64_t page_up(uint64_t n)
 {
-    const struct zoo_part *part = &hdr->part[id];
-    bool fits = part->offset % align == 0 && part->offset >= sizeof *hdr &&
-                part->offset <= hdr->size && part->size <= hdr->size - part->offset;
-    if (!power_of_two)
-        return fits;
-    uint64_t lines = part->size / ZOO_LINE;
-    return fits && lines > 0 && (lines & (lines - 1)) == 0 && part->size % ZOO_LINE == 0;
+    return (n + ZOO_PART_ALIGN - 1) & ~(uint64_t)(ZOO_PART_ALIGN - 1);
 }
 
-/* Is this private copy of a header one that this code can use? */
-static int inspect(const struct zoo_hdr *hdr, uint64_t object_size)
+static bool map_at(char *at, uint64_t size, int fd, uint64_t offset)
 {
-    if (hdr->magic != ZOO_MAGIC || hdr->layout_version != ZOO_LAYOUT_VERSION ||
-        hdr->header_size != sizeof *hdr)
-        return ZOO_E_FORMAT;
-    if (hdr->constants_sum != constants_sum(hdr))
-        return ZOO_E_GARBLED;
-    if (object_size < hdr->size)
-        return ZOO_E_TRUNCATED;
-    const struct zoo_part *main_log = &hdr->part[ZOO_PART_LOG_MAIN];
-    bool sound = part_is_sound(hdr, ZOO_PART_STATS, ZOO_LINE, false) &&
-                 hdr->part[ZOO_PART_STATS].size == ZOO_STRIPES * ZOO_STATS * 8 &&
-                 part_is_sound(hdr, ZOO_PART_TAGS, ZOO_LINE, true) &&
-                 part_is_sound(hdr, ZOO_PART_INDEX, ZOO_LINE, true) &&
-                 part_is_sound(hdr, ZOO_PART_LOG_MAIN, ZOO_PART_ALIGN, false) &&
-                 main_log->size >= ZOO_PART_ALIGN && main_log->size % ZOO_PART_ALIGN == 0;
-    return sound ? ZOO_OK : ZOO_E_GARBLED;
+    return mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) !=
+           MAP_FAILED;
 }
 
-/* The longest record: an eighth of the log, and never over 1 GiB. */
-static uint64_t longest_record(uint64_t log_size)
+static struct zoo_log log_at(char *at, zoo_word *head, uint64_t size, uint64_t renew,
+                             uint64_t ghost)
 {
-    uint64_t bytes = log_size / 8;
-    return bytes < 1u << 30 ? bytes : 1u << 30;
+    return (struct zoo_log){
+        (zoo_word *)(void *)at, head, size, zoo_geometry_longest(size), size / 200 * renew,
+        size / 200 * ghost};
 }
 
-static zoo_word *words_at(const zoo_seg *seg, const struct zoo_hdr *copy, int part)
-{
-    return (zoo_word *)(void *)((char *)seg->hdr + copy->part[part].offset);
-}
-
-/* Maps the whole object, and the start of the log once more behind its end. */
+/*
+ * Maps all before the main log, the start of probation once more behind it, and
+ * the main log likewise:   header, tables, probation | its start | main | its start
+ */
 static int map_whole(int fd, const struct zoo_hdr *copy, zoo_seg *seg)
 {
+    const struct zoo_part *probation = &copy->part[ZOO_PART_LOG_PROBATION];
     const struct zoo_part *log = &copy->part[ZOO_PART_LOG_MAIN];
-    uint64_t tail =
-        (longest_record(log->size) + ZOO_PART_ALIGN - 1) & ~(uint64_t)(ZOO_PART_ALIGN - 1);
-    uint64_t end = log->offset + log->size;
-    char *base =
-        mmap(NULL, end + tail, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint64_t tails[ZOO_LOGS] = {page_up(zoo_geometry_longest(probation->size)),
+                                page_up(zoo_geometry_longest(log->size))};
+    uint64_t size = log->offset + tails[0] + log->size + tails[1];
+    char *base = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return ZOO_E_SYSTEM;
-    if (mmap(base, end, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
-        mmap(base + end, tail, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-             (off_t)log->offset) == MAP_FAILED) {
-        munmap(base, end + tail);
+    char *main_at = base + log->offset + tails[0];
+    if (!map_at(base, log->offset, fd, 0) ||
+        !map_at(base + log->offset, tails[0], fd, probation->offset) ||
+        !map_at(main_at, log->size, fd, log->offset) ||
+        !map_at(main_at + log->size, tails[1], fd, log->offset)) {
+        munmap(base, size);
         return ZOO_E_SYSTEM;
     }
     seg->hdr = (struct zoo_hdr *)(void *)base;
-    seg->mapped = end + tail;
-    seg->size = copy->size;
-    seg->stats = words_at(seg, copy, ZOO_PART_STATS);
-    seg->tags = words_at(seg, copy, ZOO_PART_TAGS);
-    seg->tag_mask = copy->part[ZOO_PART_TAGS].size / ZOO_LINE - 1;
-    seg->index = words_at(seg, copy, ZOO_PART_INDEX);
-    seg->bucket_mask = copy->part[ZOO_PART_INDEX].size / ZOO_LINE - 1;
+    seg->mapped = size;
+    seg->log[ZOO_LOG_PROBATION] = log_at(base + probation->offset, &seg->hdr->head_probation,
+                                         probation->size, ZOO_PROBATION_RENEW, ZOO_PROBATION_GHOST);
     seg->log[ZOO_LOG_MAIN] =
-        (struct zoo_log){words_at(seg, copy, ZOO_PART_LOG_MAIN), &seg->hdr->head_main, log->size};
-    seg->max_record = longest_record(log->size);
-    seg->boot_ns = copy->boot_ns;
+        log_at(main_at, &seg->hdr->head_main, log->size, ZOO_MAIN_RENEW, ZOO_MAIN_GHOST);
+    return ZOO_OK;
+}
+
+static void *part_at(const zoo_seg *seg, const struct zoo_hdr *copy, int part)
+{
+    return (char *)seg->hdr + copy->part[part].offset;
+}
+
+static uint64_t mask_of(const struct zoo_hdr *copy, int part, uint64_t item)
+{
+    return copy->part[part].size / item - 1;
+}
+
+/* Everything that a handle keeps of the constants: the shared copy is not read again. */
+static void take_constants(const struct zoo_hdr *copy, zoo_seg *seg)
+{
+    seg->size = copy->size;
+    seg->stats = part_at(seg, copy, ZOO_PART_STATS);
+    seg->tags = part_at(seg, copy, ZOO_PART_TAGS);
+    seg->tag_mask = mask_of(copy, ZOO_PART_TAGS, ZOO_LINE);
+    seg->index = part_at(seg, copy, ZOO_PART_INDEX);
+    seg->bucket_mask = mask_of(copy, ZOO_PART_INDEX, ZOO_LINE);
+    seg->pending = part_at(seg, copy, ZOO_PART_PENDING);
+    seg->pending_mask = mask_of(copy, ZOO_PART_PENDING, 8);
+    seg->lanes = part_at(seg, copy, ZOO_PART_LANES);
+    seg->owners = part_at(seg, copy, ZOO_PART_OWNERS);
+    seg->flights = part_at(seg, copy, ZOO_PART_FLIGHTS);
+    seg->flight_mask = mask_of(copy, ZOO_PART_FLIGHTS, 8);
+    seg->ring = part_at(seg, copy, ZOO_PART_EVENTS);
+    seg->ring_mask = mask_of(copy, ZOO_PART_EVENTS, sizeof(struct zoo_event_slot));
+    seg->sum_kind = copy->sum_kind;
     seg->key_seed = zoo_mix(copy->secret[0]);
     seg->tag_seed = zoo_mix(copy->secret[0] ^ ZOO_LANE_1);
     seg->sum_seed = zoo_mix(copy->secret[1] ^ ZOO_LANE_2);
-    return ZOO_OK;
+}
+
+uint64_t zoo_forks;
+
+static void count_fork(void)
+{
+    zoo_forks++; /* the child has one thread */
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(NULL, NULL, count_fork);
+}
+
+/* Chooses what belongs to the process and not to the handle: its stripe of the counters. */
+void zoo_segment_forked(zoo_seg *seg)
+{
+    uint64_t n = zoo_mix((uint64_t)getpid()) % ZOO_STRIPES;
+    seg->stripe = seg->stats + n * ZOO_STATS;
+    seg->forks = zoo_forks;
 }
 
 /*
@@ -230,15 +243,22 @@ static bool read_header(int fd, uint64_t *state, struct zoo_hdr *copy)
     if (pread(fd, state, sizeof *state, (off_t)constants) != (ssize_t)sizeof *state)
         return false;
     zoo_fence_acquire(); /* E8/A: the state above, before the constants below */
+    uint64_t root;
+    if (pread(fd, &root, sizeof root, offsetof(struct zoo_hdr, root)) != (ssize_t)sizeof root)
+        return false;
+    if (*state == ZOO_STATE_READY && root == ZOO_CLOCK_MASK) /* somebody died while it retired it */
+        *state = ZOO_STATE_RETIRED;
     return pread(fd, copy, constants, 0) == (ssize_t)constants;
 }
 
 /*
- * Attaches an object. ZOO_MISS: it is empty or half made, and only the holder
- * of the lock may do something about it.
+ * Attaches an object; its descriptor is the handle's from then on. ZOO_MISS: it
+ * is empty or half made, and only the holder of the lock may do something about
+ * it. ZOO_RETIRED: likewise.
  */
-static int attach(int fd, zoo_seg **out)
+int zoo_segment_attach(int fd, bool retired_too, zoo_seg **out)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct stat st;
     struct zoo_hdr copy;
     uint64_t state;
@@ -254,20 +274,33 @@ static int attach(int fd, zoo_seg **out)
         return ZOO_MISS;
     if (state == ZOO_STATE_INIT && (copy.magic == 0 || copy.magic == ZOO_MAGIC))
         return ZOO_MISS;
-    int status = inspect(&copy, object_size);
-    if (status == ZOO_OK && state != ZOO_STATE_READY)
-        status = ZOO_E_GARBLED;
+    int status = zoo_geometry_inspect(&copy, object_size);
+    if (status == ZOO_OK && state != ZOO_STATE_READY &&
+        !(retired_too && state == ZOO_STATE_RETIRED))
+        status = state == ZOO_STATE_RETIRED ? ZOO_RETIRED : ZOO_E_GARBLED;
     if (status != ZOO_OK)
         return status;
     zoo_seg *seg = calloc(1, sizeof *seg);
     if (seg == NULL)
         return ZOO_E_MEMORY;
     status = map_whole(fd, &copy, seg);
-    if (status == ZOO_OK)
-        *out = seg;
-    else
+    if (status != ZOO_OK) {
         free(seg);
-    return status;
+        return status;
+    }
+    take_constants(&copy, seg);
+    pthread_once(&once, watch_forks);
+    zoo_segment_forked(seg);
+    seg->inode = (uint64_t)st.st_ino;
+    seg->fd = -1;
+    *out = seg;
+    return ZOO_OK;
+}
+
+void zoo_segment_detach(zoo_seg *seg)
+{
+    munmap(seg->hdr, seg->mapped);
+    free(seg);
 }
 
 static int check_owner(int fd)
@@ -320,6 +353,68 @@ static bool still_named(const char *object, int fd)
     return same;
 }
 
+/* Is it of an older layout, which this version may replace? */
+static bool is_older(int fd)
+{
+    struct zoo_stable stable;
+    return pread(fd, &stable, sizeof stable, 0) == (ssize_t)sizeof stable &&
+           stable.magic == ZOO_MAGIC && stable.layout_version >= ZOO_LAYOUT_FIRST &&
+           stable.layout_version < ZOO_LAYOUT_VERSION;
+}
+
+void zoo_segment_unlock(int fd)
+{
+    int error = errno;
+    flock(fd, LOCK_UN); /* closing would not: a mapping keeps the open file, and its lock */
+    close(fd);
+    errno = error;
+}
+
+int zoo_segment_open_name(const char *name, char *object, int *fd)
+{
+    if (object_name(name, object) != ZOO_OK)
+        return ZOO_E_ARGUMENT;
+    int status = open_object(object, false, fd);
+    if (status != ZOO_OK)
+        return status;
+    status = check_owner(*fd);
+    if (status != ZOO_OK)
+        close(*fd);
+    return status;
+}
+
+/* Opens and locks the object that has the name. */
+int zoo_segment_lock_name(const char *name, uint32_t wait_ms, char *object, int *fd)
+{
+    for (int attempt = 0; attempt < 16; attempt++) {
+        int status = zoo_segment_open_name(name, object, fd);
+        if (status != ZOO_OK)
+            return status;
+        status = lock(*fd, wait_ms);
+        if (status == ZOO_OK && still_named(object, *fd))
+            return ZOO_OK;
+        zoo_segment_unlock(*fd);
+        if (status != ZOO_OK)
+            return status;
+    }
+    return ZOO_E_BUSY;
+}
+
+/* What an opener does, under the lock, with an object that is not READY. */
+static int make_or_replace(const char *object, int fd, uint64_t size, zoo_seg **out)
+{
+    int status = zoo_segment_attach(fd, false, out); /* somebody may have been faster */
+    if (status == ZOO_MISS) {
+        status = zoo_segment_make(fd, size, zoo_hlc_physical() + 1, 0);
+        return status == ZOO_OK ? zoo_segment_attach(fd, false, out) : status;
+    }
+    if (status == ZOO_RETIRED || status == ZOO_E_FORMAT) {
+        status = zoo_retire_replace(object, fd, size, 0);
+        return status == ZOO_OK ? ZOO_MISS : status; /* open the successor by its name */
+    }
+    return status;
+}
+
 /* One try. ZOO_MISS: the name changed under us, try again. */
 static int open_once(const char *object, uint64_t size, uint32_t wait_ms, zoo_seg **out)
 {
@@ -329,35 +424,43 @@ static int open_once(const char *object, uint64_t size, uint32_t wait_ms, zoo_se
         return status;
     status = check_owner(fd);
     if (status == ZOO_OK)
-        status = attach(fd, out);
+        status = zoo_segment_attach(fd, false, out);
+    bool unfinished = status == ZOO_MISS || status == ZOO_RETIRED ||
+                      (status == ZOO_E_FORMAT && size > 0 && is_older(fd));
     if (status == ZOO_MISS && size == 0)
         status = ZOO_E_NO_SEGMENT;
-    if (status == ZOO_MISS) {
-        status = lock(fd, wait_ms);
-        if (status == ZOO_OK && !still_named(object, fd))
+    else if (unfinished && (status = lock(fd, wait_ms)) == ZOO_OK) {
+        if (!still_named(object, fd))
             status = ZOO_MISS;
-        else if (status == ZOO_OK && (status = attach(fd, out)) == ZOO_MISS &&
-                 (status = initialise(fd, size)) == ZOO_OK)
-            status = attach(fd, out);
+        else
+            status = size > 0 ? make_or_replace(object, fd, size, out) : ZOO_E_NO_SEGMENT;
     }
-    int error = errno;
-    flock(fd, LOCK_UN); /* closing would not: the mapping keeps the open file, and its lock */
-    close(fd);
-    errno = error;
+    if (status == ZOO_OK)
+        (*out)->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    zoo_segment_unlock(fd);
     return status;
 }
 
 int zoo_open(const char *name, uint64_t size, uint32_t wait_ms, zoo_seg **out)
 {
-    char object[NAME_BYTES];
+    char object[ZOO_NAME_BYTES];
     *out = NULL;
     if (object_name(name, object) != ZOO_OK)
         return ZOO_E_ARGUMENT;
     if (size != 0 && size < ZOO_MIN_SIZE)
         return ZOO_E_SIZE;
     int status = ZOO_MISS;
-    for (int attempt = 0; attempt < 16 && status == ZOO_MISS; attempt++)
+    for (int attempt = 0; attempt < 16 && status == ZOO_MISS; attempt++) {
         status = open_once(object, size, wait_ms, out);
+        if (status != ZOO_OK || (status = zoo_owner_attach(*out, object)) == ZOO_OK)
+            continue;
+        if (status == ZOO_RETIRED) { /* its lock file is gone: nobody could be told dead */
+            zoo_retire_end(*out);
+            status = ZOO_MISS;
+        }
+        zoo_close(*out);
+        *out = NULL;
+    }
     return status == ZOO_MISS ? ZOO_E_BUSY : status;
 }
 
@@ -365,18 +468,12 @@ void zoo_close(zoo_seg *seg)
 {
     if (seg == NULL)
         return;
-    munmap(seg->hdr, seg->mapped);
-    free(seg);
-}
-
-int zoo_unlink(const char *name)
-{
-    char object[NAME_BYTES];
-    if (object_name(name, object) != ZOO_OK)
-        return ZOO_E_ARGUMENT;
-    if (shm_unlink(object) == 0)
-        return ZOO_OK;
-    return errno == ENOENT ? ZOO_MISS : ZOO_E_SYSTEM;
+    zoo_owner_release(seg);
+    struct stat st;
+    /* Where a daemon closed all descriptors, the number may be another file's by now. */
+    if (seg->fd >= 0 && fstat(seg->fd, &st) == 0 && (uint64_t)st.st_ino == seg->inode)
+        close(seg->fd);
+    zoo_segment_detach(seg);
 }
 
 uint64_t zoo_size(const zoo_seg *seg)
@@ -386,7 +483,7 @@ uint64_t zoo_size(const zoo_seg *seg)
 
 uint64_t zoo_max_record(const zoo_seg *seg)
 {
-    return seg->max_record;
+    return seg->log[ZOO_LOG_MAIN].longest;
 }
 
 void zoo_skew(zoo_seg *seg, int64_t ms)

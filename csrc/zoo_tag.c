@@ -147,30 +147,3 @@ bool zoo_tag_fresh(zoo_seg *seg, uint64_t stamp, uint64_t key_hash, const uint64
     }
     return true;
 }
-
-/*
- * Hashes NUL-separated tags into `out`, which has room for *n; with `prefixes`
- * all their prefixes too ("a:b" gives "a" and "a:b"). *n becomes the number of
- * hashes, duplicates included.
- */
-int zoo_tag_parse(const zoo_seg *seg, const char *tags, size_t len, bool prefixes, uint64_t *out,
-                  size_t *n)
-{
-    size_t cap = *n, start = 0;
-    *n = 0;
-    for (size_t i = 0; len > 0 && i <= len; i++) {
-        bool ends_tag = i == len || tags[i] == '\0';
-        if (!ends_tag && tags[i] != ':')
-            continue;
-        if (i == start || tags[i - 1] == ':')
-            return ZOO_E_TAG;
-        if (ends_tag || prefixes) {
-            if (*n == cap)
-                return ZOO_TOO_LARGE;
-            out[(*n)++] = zoo_tag_hash(seg, tags + start, i - start);
-        }
-        if (ends_tag)
-            start = i + 1;
-    }
-    return ZOO_OK;
-}

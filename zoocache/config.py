@@ -235,8 +235,15 @@ def _check_name(value: object, origin: str) -> str:
 
 def check_ttl(value: object, origin: str = "ttl") -> float | None:
     """Return a ttl in seconds, or None; ConfigError for what is neither."""
-    if value is None:
-        return None
+    return None if value is None else _seconds(value, f"{origin}: ttl", ", or None for no expiry")
+
+
+def check_seconds(value: object, origin: str) -> float:
+    """Return a number of seconds; ConfigError, which starts with ``origin``, for what is none."""
+    return _seconds(value, origin, "")
+
+
+def _seconds(value: object, what: str, otherwise: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             seconds = float(value)
@@ -245,8 +252,8 @@ def check_ttl(value: object, origin: str = "ttl") -> float | None:
         if 0 < seconds <= MAX_TTL:
             return seconds
     raise ConfigError(
-        f"{origin}: ttl must be a positive number of seconds, at most a hundred years, "
-        f"or None for no expiry, got {_shown(value)}"
+        f"{what} must be a positive number of seconds, at most a hundred years{otherwise}, "
+        f"got {_shown(value)}"
     )
 
 

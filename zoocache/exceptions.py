@@ -3,6 +3,7 @@
 ZooCacheError
 ├── ConfigError (ValueError)              a setting cannot be used
 ├── InvalidKeyError (ValueError)          a key is empty or too long
+├── NotANumberError (ValueError)          the value cannot be incremented
 ├── TagError (ValueError)                 a tag is not parts joined by ":"
 ├── UnstorableError (TypeError)           a value cannot be stored faithfully
 └── SegmentError (OSError)                the shared segment cannot be used
@@ -10,6 +11,7 @@ ZooCacheError
     ├── SegmentPermissionError (PermissionError)   it belongs to, or is writable by, others
     ├── SegmentFormatError                another layout version, truncated or garbled
     ├── SegmentSpaceError                 /dev/shm has no room for it
+    ├── SegmentRetiredError               it was replaced or removed: open it again
     └── SegmentBusyError                  somebody holds its initialisation lock for too long
 
 Each message ends with what to do about it.
@@ -28,6 +30,10 @@ class ConfigError(ZooCacheError, ValueError):
 
 class InvalidKeyError(ZooCacheError, ValueError):
     """A key is empty or longer than the segment can hold."""
+
+
+class NotANumberError(ZooCacheError, ValueError):
+    """The value of the key is not a decimal number of 64 bits."""
 
 
 class TagError(ZooCacheError, ValueError):
@@ -56,6 +62,10 @@ class SegmentFormatError(SegmentError):
 
 class SegmentSpaceError(SegmentError):
     """The shared-memory file system has no room for the segment."""
+
+
+class SegmentRetiredError(SegmentError):
+    """The segment was replaced or removed, and must be opened again."""
 
 
 class SegmentBusyError(SegmentError):

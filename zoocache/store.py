@@ -13,17 +13,26 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from zoocache import config
-from zoocache.exceptions import SegmentMissingError, TagError, ZooCacheError
-from zoocache.shm import Cache, Segment, path_of
+from zoocache.exceptions import (
+    SegmentBusyError,
+    SegmentFormatError,
+    SegmentMissingError,
+    SegmentRetiredError,
+    TagError,
+    ZooCacheError,
+)
+from zoocache.shm import Cache, Segment, clear_foreign, path_of, retirement_listeners
 
 logger = logging.getLogger("zoocache")
 
 # How long a process whose segment cannot be opened goes without asking again.
 RETRY_SECONDS = 5.0
+
+MOST_SUCCESSORS = 16
 
 
 class Guard(NamedTuple):
@@ -115,6 +124,17 @@ def _note_other_size(segment: Segment, size: int) -> None:
         )  # fmt: skip
 
 
+def _forget(segment: Segment) -> None:
+    """A segment was replaced or removed: the next operation opens its name again."""
+    global _state
+    state = _state
+    if state is not None and state.cache is not None and state.cache.segment is segment:
+        _state = None
+
+
+retirement_listeners.append(_forget)
+
+
 def writer() -> Cache | None:
     """The cache to invalidate in; None if there is no segment: it is never created here.
 
@@ -178,16 +198,33 @@ def invalidate(*tags: str) -> None:
 
 def bump(tags: Iterable[str]) -> None:
     """Invalidates tags as they are, without what frameworks make of them."""
-    target = writer()
-    if target is not None:
-        target.invalidate(*tags)
+    wanted = tuple(tags)
+    _in_every_successor(lambda target: target.invalidate(*wanted))
 
 
 def bump_everything() -> None:
     """Invalidates every entry of the segment."""
-    target = writer()
-    if target is not None:
-        target.clear()
+    _in_every_successor(lambda target: target.clear())
+
+
+def _in_every_successor(drop: Callable[[Cache], None]) -> None:
+    """Invalidates, and again in the segment that has replaced the first meanwhile."""
+    for _ in range(MOST_SUCCESSORS):
+        try:
+            target = writer()
+        except SegmentFormatError:
+            # A process of a newer version has replaced the segment. This one cannot
+            # read it, but it must not leave stale rows in it.
+            if clear_foreign(config.resolve(["NAME"]).name):
+                return None
+            raise
+        if target is None:
+            return None
+        try:
+            return drop(target)
+        except SegmentRetiredError:
+            continue
+    raise SegmentBusyError("the segment is replaced again and again: stop whoever does it")
 
 
 def clear() -> None:

@@ -1,6 +1,30 @@
 """The shared-memory core: a segment, and a cache of bytes in it."""
 
 from zoocache.shm.cache import Cache, Found, Outcome
-from zoocache.shm.segment import MIN_SIZE, Report, Segment, path_of, unlink
+from zoocache.shm.flight import Flight, Landing
+from zoocache.shm.segment import (
+    MIN_SIZE,
+    Report,
+    Segment,
+    clear_foreign,
+    path_of,
+    resize,
+    retirement_listeners,
+    unlink,
+)
 
-__all__ = ["MIN_SIZE", "Cache", "Found", "Outcome", "Report", "Segment", "path_of", "unlink"]
+__all__ = [
+    "MIN_SIZE",
+    "Cache",
+    "Flight",
+    "Found",
+    "Landing",
+    "Outcome",
+    "Report",
+    "Segment",
+    "clear_foreign",
+    "path_of",
+    "resize",
+    "retirement_listeners",
+    "unlink",
+]

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
-from zoocache.exceptions import InvalidKeyError, TagError, ZooCacheError
-from zoocache.shm._core import ffi, lib
+from zoocache.exceptions import (
+    InvalidKeyError,
+    NotANumberError,
+    SegmentRetiredError,
+    TagError,
+    ZooCacheError,
+)
+from zoocache.shm._core import bind, ffi, lib
 from zoocache.shm.segment import Segment
 
-_FOREIGN: int = -lib.ZOO_FOREIGN
-_MORE: int = -lib.ZOO_MORE
-_E_KEY: int = lib.ZOO_E_KEY
-
-# Room for nearly all records; the kernel backs only the part that they reach.
-_READER_BYTES = 128 * 1024
+_KEYS_AT_ONCE = 64 * 1024  # bytes
+_LAST = 2**64 - 1
+_MOST_SECONDS = 1e11  # three thousand years: no sum overflows
+Key = bytes | str
 
 
 class Outcome(enum.IntEnum):
@@ -30,6 +35,50 @@ class Outcome(enum.IntEnum):
     """The record is longer than `Segment.max_record`, or has more than 4,095 tags."""
     CROWDED = lib.ZOO_CROWDED
     """Lost every race for a place: the key is absent."""
+    RETIRED = lib.ZOO_RETIRED
+    """The segment has a successor: a fill belongs where its stamp was taken."""
+
+
+_OUTCOMES = tuple(
+    Outcome(n) if n in Outcome._value2member_map_ else None for n in range(lib.ZOO_CORRUPT + 1)
+)
+
+
+class _Store(Protocol):
+    def __call__(
+        self, key: Key, value: bytes, /, *, ttl: float | None = None, tags: Iterable[str] = ()
+    ) -> Outcome: ...
+
+
+class _StoreIf(Protocol):
+    def __call__(
+        self, key: Key, value: bytes, /, *, ttl: float | None = None, tags: Iterable[str] = ()
+    ) -> bool: ...
+
+
+class _StoreMany(Protocol):
+    def __call__(
+        self,
+        items: Mapping[Key, bytes],
+        /,
+        *,
+        ttl: float | None = None,
+        tags: Iterable[str] = (),
+    ) -> dict[Key, Outcome]: ...
+
+
+class _Fill(Protocol):
+    def __call__(
+        self,
+        key: Key,
+        value: bytes,
+        stamp: int,
+        /,
+        *,
+        ttl: float | None = None,
+        tags: Iterable[str] = (),
+        deps: bytes = b"",
+    ) -> Outcome: ...
 
 
 class Found(NamedTuple):
@@ -37,165 +86,127 @@ class Found(NamedTuple):
 
     value: bytes
     deps: bytes
+    fresh: bool = True
+    """False for a value that has expired, within the grace that was asked for."""
 
 
 class Cache:
-    """Get, set, delete and invalidate in a segment shared by every process of the host.
+    """Keys and values in a segment shared by every process of the host.
 
-    Keys are 1 to 1,024 bytes (a str is taken as UTF-8), values are bytes.
-    A tag is a path, "Product:category:5"; an entry depends on its tags and on
-    all their prefixes. Safe for threads and across fork.
+    Keys are 1 to 1,024 bytes (a str is taken as UTF-8), values are bytes. A ttl
+    is in seconds, None for no expiry. A tag is a path, "Product:category:5"; an
+    entry depends on its tags and on all their prefixes. Safe for threads and
+    across fork.
+
+    Every operation is atomic across processes. Reads of a segment that was
+    retired find nothing; what would be lost raises SegmentRetiredError, and the
+    segment must be opened again.
     """
 
-    get: Callable[[bytes | str], bytes | None]
+    # Built-in functions of the door, put here by __init__: a method in Python around
+    # one would cost as much as the operation.
+    get: Callable[[Key], bytes | None]
     """The value of a key, or None where it is absent, expired or invalidated."""
+    get_many: Callable[[Iterable[Key]], list[bytes | None]]
+    """The values of keys, in their order, in one call."""
+    set: _Store
+    """Stores a value that is new now. If it cannot be stored, no earlier value is left either."""
+    set_many: _StoreMany
+    """Like `set` for each item, in one call; returns what became of those not stored."""
+    add: _StoreIf
+    """Stores a value unless the key has one; of many that try at once, one gets True."""
+    replace: _StoreIf
+    """Stores a value if the key has one."""
+    fill: _Fill
+    """Stores a value whose computation began when `stamp()` returned `stamp`.
+
+    Never replaces a value with a newer stamp, and a value that was invalidated
+    since its stamp is never served. `deps` are dependency hashes from
+    `get_with_deps`, joined. ValueError for a stamp that is none.
+    """
+    invalidate: Callable[..., None]
+    """Makes stale, in every process, all that depends on one of these tags and was begun before."""
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self._handle = segment.handle
-        self._spare_readers: list[Any] = []
-        self.get = self._make_get()
+        address = int(ffi.cast("uintptr_t", segment.handle))
+        self._find: Callable[[Key, int], tuple[bytes, bytes, bool] | None]
+        for name, operation in bind(address, segment, _error, _OUTCOMES).items():
+            setattr(self, "_find" if name == "find" else name, operation)
 
-    def _make_get(self) -> Callable[[bytes | str], bytes | None]:
-        # A closure over one thread's reader: looking these names up on every
-        # call, or taking a reader from a pool, costs as much as the get itself.
-        reader = self._new_reader(_READER_BYTES, bound=True)
-        value = lib.zoo_reader_value(reader)
-        zoo_get, unpack, get_slowly = lib.zoo_get, ffi.unpack, self._get_slowly
+    def get_with_deps(self, key: Key, *, grace: float = 0) -> Found | None:
+        """Like `get`, with the dependency hashes that a fill made from the value must inherit.
 
-        busy = False
-
-        def get(key: bytes | str) -> bytes | None:
-            nonlocal busy
-            if busy:  # a signal handler, or a finalizer, in the middle of a get
-                return get_slowly(key, _FOREIGN)
-            busy = True
-            try:
-                n = zoo_get(reader, key, len(key))
-                if n >= 0:
-                    return unpack(value, n)  # type: ignore[no-any-return]
-            except TypeError:
-                n = _FOREIGN
-            finally:
-                busy = False
-            return get_slowly(key, n)
-
-        return get
-
-    def _get_slowly(self, key: bytes | str, outcome: int) -> bytes | None:
-        if outcome in (_FOREIGN, _MORE):
-            found = self.get_with_deps(key)
-            return found and found.value
-        if outcome == _E_KEY:
-            raise _key_error(_encode_key(key))
-        return None
-
-    def get_with_deps(self, key: bytes | str) -> Found | None:
-        """Like `get`, with the dependency hashes that a fill made from the value must inherit."""
-        if not isinstance(key, bytes):
-            key = _encode_key(key)
-        try:
-            reader = self._spare_readers.pop()
-        except IndexError:
-            reader = self._new_reader(_READER_BYTES)
-        try:
-            n = lib.zoo_get(reader, key, len(key))
-            if n == _MORE:
-                large = self._new_reader(self.segment.max_record)
-                return _found(large, lib.zoo_get(large, key, len(key)))
-            if n == _E_KEY:
-                raise _key_error(key)
-            return _found(reader, n)
-        finally:
-            self._spare_readers.append(reader)
-
-    def _new_reader(self, size: int, *, bound: bool = False) -> Any:
-        reader = lib.zoo_reader_new(self._handle, size, bound)
-        if reader == ffi.NULL:
-            raise MemoryError
-        return ffi.gc(reader, lib.zoo_reader_free)
-
-    def set(
-        self,
-        key: bytes | str,
-        value: bytes,
-        *,
-        ttl: float | None = None,
-        tags: Iterable[str] = (),
-    ) -> Outcome:
-        """Stores a value that is new now, for `ttl` seconds (None: no expiry).
-
-        If it cannot be stored, no earlier value of the key is left either.
+        A value that expired less than `grace` seconds ago is found too, not `fresh`.
         """
-        return self._store(key, value, ttl, tags, b"", 0)
+        found = self._find(key, int(grace * 1000))
+        return None if found is None else Found(*found)
 
-    def fill(
-        self,
-        key: bytes | str,
-        value: bytes,
-        stamp: int,
-        *,
-        ttl: float | None = None,
-        tags: Iterable[str] = (),
-        deps: bytes = b"",
-    ) -> Outcome:
-        """Stores a value whose computation began when `stamp()` returned `stamp`.
+    def touch(self, key: Key, *, ttl: float | None = None) -> bool:
+        """Gives the key's entry another time to live; False where there is none."""
+        key = _encode_key(key)
+        return self._changed(lib.zoo_touch(self._handle, key, len(key), _ms(ttl)), key)
 
-        Never replaces a value with a newer stamp, and a value that was
-        invalidated since its stamp is never served. `deps` are dependency
-        hashes from `get_with_deps`, joined. ValueError for a stamp that is none.
+    def incr(self, key: Key, delta: int = 1) -> int | None:
+        """Adds to a value that is a decimal number, `b"41"`; None where there is none.
+
+        The entry keeps its expiry and its tags. Raises NotANumberError for
+        another value, OverflowError where a result would not fit 64 bits.
         """
-        if stamp <= 0:
-            raise ValueError(f"{stamp!r} is not a stamp: call stamp() before the value is computed")
-        return self._store(key, value, ttl, tags, deps, stamp)
+        key = _encode_key(key)
+        result = ffi.new("int64_t *")
+        if not -(2**63) <= delta < 2**63:
+            raise OverflowError(f"{delta} does not fit 64 bits")
+        status = lib.zoo_incr(self._handle, key, len(key), delta, result)
+        if status == lib.ZOO_NO_NUMBER:
+            raise NotANumberError(f"the value of {key!r} is not a decimal number of 64 bits")
+        if status == lib.ZOO_OVERFLOW:
+            raise OverflowError(f"the value of {key!r} plus {delta} does not fit 64 bits")
+        return int(result[0]) if self._changed(status, key) else None
 
-    def _store(
-        self,
-        key: bytes | str,
-        value: bytes,
-        ttl: float | None,
-        tags: Iterable[str],
-        deps: bytes,
-        stamp: int,
-    ) -> Outcome:
-        if not isinstance(key, bytes):
-            key = _encode_key(key)
-        # Rounded up: 0 would mean "for ever".
-        ttl_ms = 0 if ttl is None else max(1, int(ttl * 1000))
-        packed = _pack_tags(tags) if tags else b""
-        status = lib.zoo_set(
-            self._handle, key, len(key), value, len(value), ttl_ms,
-            packed, len(packed), deps, len(deps) // 8, stamp,
-        )  # fmt: skip
-        if status < 0:
-            raise _error(status, key)
-        return Outcome(status)
+    def compare_and_set(self, key: Key, expected: bytes, value: bytes) -> bool:
+        """Changes the value if it is `expected`; the entry keeps its expiry and its tags."""
+        key = _encode_key(key)
+        status = lib.zoo_compare_and_set(
+            self._handle, key, len(key), expected, len(expected), value, len(value)
+        )
+        return self._changed(status, key)
 
-    def delete(self, key: bytes | str) -> bool:
+    def delete(self, key: Key) -> bool:
         """Removes `key`; True if it was there. A fill under way cannot bring it back."""
-        if not isinstance(key, bytes):
-            key = _encode_key(key)
-        status = lib.zoo_delete(self._handle, key, len(key))
-        if status < 0:
+        key = _encode_key(key)
+        return self._changed(lib.zoo_delete(self._handle, key, len(key)), key)
+
+    def _changed(self, status: int, key: bytes) -> bool:
+        if status == lib.ZOO_RETIRED:
+            self.segment.note_retired()
+        if status < 0 or status in (lib.ZOO_RETIRED, lib.ZOO_CROWDED, lib.ZOO_TOO_LARGE):
             raise _error(status, key)
         return bool(status == lib.ZOO_OK)
 
-    def stamp(self) -> int:
-        """The clock now. Take it before reading what a fill is made from."""
-        return int(lib.zoo_stamp(self._handle))
+    def keys(self) -> Iterator[bytes]:
+        """The keys of live entries, while others go on; what stays is seen at least once."""
+        cursor = ffi.new("uint64_t *")
+        buffer = ffi.new("char[]", _KEYS_AT_ONCE)
+        while cursor[0] != _LAST:
+            n = lib.zoo_keys(self._handle, cursor, buffer, _KEYS_AT_ONCE)
+            packed = ffi.unpack(buffer, n)
+            at = 0
+            while at < n:
+                (length,) = struct.unpack_from("=H", packed, at)
+                yield packed[at + 2 : at + 2 + length]
+                at += 2 + length
 
-    def invalidate(self, *tags: str) -> None:
-        """Makes stale, in every process, all that depends on a tag and was begun before now."""
-        if not tags:
-            return
-        packed = _pack_tags(tags)
-        status = lib.zoo_invalidate(self._handle, packed, len(packed))
-        if status < 0:
-            raise _error(status, b"")
+    def stamp(self) -> int:
+        """The clock now. Take it before reading what a fill is made from. 0: retired."""
+        return int(lib.zoo_stamp(self._handle))
 
     def clear(self) -> None:
         """Makes every entry stale, whatever it depends on."""
-        lib.zoo_clear(self._handle)
+        if lib.zoo_clear(self._handle) == lib.ZOO_RETIRED:
+            self.segment.note_retired()
+            raise _error(lib.ZOO_RETIRED, b"")
 
     def merge(self, remote: int) -> bool:
         """Moves the clock up to another host's; False if that is over 60 s ahead."""
@@ -204,12 +215,13 @@ class Cache:
     def stats(self) -> dict[str, int]:
         """Counters of the whole host since the segment was made.
 
-        `misses` is the sum of its causes: `absent`, `stale`, `expired`, `lapped`.
+        `misses` is the sum of its causes: `absent`, `stale`, `expired`, `lapped`,
+        `corrupt`, `pending`.
         """
         counters = ffi.new("uint64_t[]", lib.ZOO_STATS)
         lib.zoo_stats(self._handle, counters)
         stats = {name: int(counters[index]) for name, index in _STATS.items()}
-        stats["misses"] = stats["absent"] + stats["stale"] + stats["expired"] + stats["lapped"]
+        stats["misses"] = sum(stats[cause] for cause in _MISSES)
         return stats
 
 
@@ -217,52 +229,60 @@ _STATS = {
     name.removeprefix("ZOO_N_").lower(): index
     for index, name in ffi.typeof("zoo_stat").elements.items()
 }
+_MISSES = ("absent", "stale", "expired", "lapped", "corrupt", "pending")
 
 
-def _found(reader: Any, n: int) -> Found | None:
-    if n < 0:
-        return None
-    n_deps = ffi.new("size_t *")
-    deps = lib.zoo_reader_deps(reader, n_deps)
-    return Found(ffi.unpack(lib.zoo_reader_value(reader), n), ffi.unpack(deps, n_deps[0] * 8))
+def _ms(ttl: float | None) -> int:
+    if ttl is None:
+        return 0
+    if not ttl < _MOST_SECONDS:  # nor is it "not a number"
+        raise ValueError(f"a ttl is a number of seconds below 1e11, not {ttl!r}")
+    return max(1, int(ttl * 1000))  # rounded up: 0 would mean "for ever"
 
 
 def _encode_key(key: object) -> bytes:
+    if isinstance(key, bytes):
+        return key
     if isinstance(key, str):
         return key.encode("utf-8", "surrogatepass")
-    if isinstance(key, (bytearray, memoryview, bytes)):
+    if isinstance(key, (bytearray, memoryview)):
         return bytes(key)
-    raise InvalidKeyError(f"a key is bytes or str, not {type(key).__name__}")
+    raise _key_error(key)
 
 
-def _pack_tags(tags: Iterable[str]) -> bytes:
-    if isinstance(tags, str):
-        raise TagError(f"tags are a list, not the string {tags!r}: write [{tags!r}]")
-    tags = tuple(tags)
-    try:
-        joined = "\0".join(tags)
-    except TypeError:
-        odd = next(tag for tag in tags if not isinstance(tag, str))
-        raise TagError(f"a tag is a str, not {type(odd).__name__}") from None
-    if joined.count("\0") >= len(tags) > 0:
-        odd = next(tag for tag in tags if "\0" in tag)
-        raise TagError(f"a tag cannot hold a NUL character: {odd!r}")
-    if tags and not joined:  # the core would take it for no tags at all
-        raise _error(lib.ZOO_E_TAG, b"")
-    return joined.encode("utf-8", "surrogatepass")
-
-
-def _key_error(key: bytes) -> InvalidKeyError:
+def _key_error(key: object) -> InvalidKeyError:
+    if not isinstance(key, (bytes, str, bytearray, memoryview)):
+        return InvalidKeyError(f"a key is bytes or str, not {type(key).__name__}")
     if not key:
         return InvalidKeyError("a key cannot be empty")
     return InvalidKeyError(
-        f"a key of {len(key)} bytes is too long: the most is {lib.ZOO_MAX_KEY}; hash it first"
+        f"a key of {len(_encode_key(key))} bytes is too long: the most is {lib.ZOO_MAX_KEY}; "
+        f"hash it first"
     )
 
 
-def _error(status: int, key: bytes) -> ZooCacheError:
-    if status == _E_KEY:
-        return _key_error(key)
+def _tag_error(tag: object) -> TagError:
+    if not isinstance(tag, str):
+        return TagError(f"a tag is a str, not {type(tag).__name__}")
+    if "\0" in tag:
+        return TagError(f"a tag cannot hold a NUL character: {tag!r}")
+    if "" not in tag.split(":"):  # it was given where a list belongs
+        return TagError(f"tags are a list, not the string {tag!r}: write [{tag!r}]")
+    return TagError('a tag is one or more non-empty parts joined by ":", like "Product:42"')
+
+
+def _error(status: int, about: Any) -> Exception:
+    """The exception for a status of the core; `about` is the key or the tag."""
+    if status == lib.ZOO_E_KEY:
+        return _key_error(about)
     if status == lib.ZOO_E_TAG:
-        return TagError('a tag is one or more non-empty parts joined by ":", like "Product:42"')
+        return _tag_error(about)
+    if status == lib.ZOO_RETIRED:
+        return SegmentRetiredError("the segment was replaced or removed: open it again")
+    if status == lib.ZOO_E_MEMORY:
+        return MemoryError()
+    if status == lib.ZOO_E_ARGUMENT:
+        return ValueError("not a stamp: call stamp() before the value is computed")
+    if status == lib.ZOO_TOO_LARGE:
+        return ZooCacheError(f"the value of {about!r} would be too large for the segment")
     return ZooCacheError(f"the core refused the call with status {status}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from zoocache.exceptions import (
@@ -12,6 +13,7 @@ from zoocache.exceptions import (
     SegmentFormatError,
     SegmentMissingError,
     SegmentPermissionError,
+    SegmentRetiredError,
     SegmentSpaceError,
 )
 from zoocache.shm._core import ffi, lib
@@ -24,19 +26,25 @@ MIN_SIZE: int = lib.ZOO_MIN_SIZE
 class Report:
     """What `Segment.check` found in a segment at rest, in numbers of words and records.
 
-    Dead and tentative words are harmless leftovers; the last three must be 0.
+    Dead and tentative words are harmless leftovers; lanes and flights are
+    commits and computations under way. The last four must be 0.
     """
 
     entries: int
+    entry_bytes: int
     words_dead: int
     words_tentative: int
+    lanes_taken: int
+    flights_taken: int
     words_misplaced: int
     keys_doubled: int
     clocks_ahead: int
+    bits_leaked: int
 
     @property
     def sound(self) -> bool:
-        return not (self.words_misplaced or self.keys_doubled or self.clocks_ahead)
+        broken = self.words_misplaced, self.keys_doubled, self.clocks_ahead, self.bits_leaked
+        return not any(broken)
 
 
 class Segment:
@@ -55,6 +63,7 @@ class Segment:
         if not name or "\0" in name:
             raise ConfigError(f"{name!r} cannot name a segment")
         self.name = name
+        self._known_retired = False
         out = ffi.new("zoo_seg **")
         encoded = os.fsencode(name)
         ffi.errno = 0
@@ -66,6 +75,17 @@ class Segment:
         self.handle = ffi.gc(out[0], lib.zoo_close)
         self.size: int = lib.zoo_size(self.handle)
         self.max_record: int = lib.zoo_max_record(self.handle)
+
+    def note_retired(self) -> None:
+        """Is told, by whoever finds out, that the segment was replaced or removed."""
+        self._known_retired = True
+        for listener in retirement_listeners:
+            listener(self)
+
+    @property
+    def retired(self) -> bool:
+        """Must it be opened again? Asks the kernel whether it still has its name."""
+        return self._known_retired or bool(lib.zoo_retired(self.handle))
 
     def __repr__(self) -> str:
         return f"<Segment {self.name!r} of {self.size} bytes>"
@@ -82,15 +102,36 @@ class Segment:
 
 
 def unlink(name: str) -> bool:
-    """Removes the segment's name; False if there was none.
+    """Retires the segment and removes its name; False if there was none.
 
-    Processes that have it mapped keep using it, apart from everybody who opens
-    the name afterwards: stop them first.
+    Processes that use it find it retired and open the name anew.
     """
     status = lib.zoo_unlink(os.fsencode(name))
     if status == lib.ZOO_E_SYSTEM:
         raise SegmentError(ffi.errno, os.strerror(ffi.errno), path_of(name))
     return bool(status == lib.ZOO_OK)
+
+
+def resize(name: str, size: int, *, wait: float = 5.0) -> None:
+    """Replaces the segment by an empty one of `size` bytes, while it is in use.
+
+    Every process goes on with the new one at its next operation. `wait` bounds,
+    in seconds, the wait for commits that are under way; if one takes longer,
+    nobody hits in the new segment for a minute. Raises what `Segment` does.
+    """
+    ffi.errno = 0
+    status = lib.zoo_resize(os.fsencode(name), size, max(0, int(wait * 1000)))
+    if status != lib.ZOO_OK:
+        raise _open_error(status, name, size, ffi.errno)
+
+
+def clear_foreign(name: str) -> bool:
+    """Clears a segment that another version of zoocache made; False if that cannot be done."""
+    return bool(lib.zoo_clear_foreign(os.fsencode(name)) == lib.ZOO_OK)
+
+
+retirement_listeners: list[Callable[[Segment], None]] = []
+"""Called, in the process that notices, when a segment was replaced or removed."""
 
 
 def path_of(name: str) -> str:
@@ -103,7 +144,8 @@ def _open_error(status: int, name: str, size: int, errno: int) -> Exception:
     remake = f"Stop the processes that use it and remove {path}; the next start makes it anew."
     errors: dict[int, Exception] = {
         lib.ZOO_E_ARGUMENT: ConfigError(
-            f"{name!r} cannot name a segment: use letters, digits, . _ -"
+            f"{name!r} cannot name a segment: use letters, digits, . _ - "
+            f"and neither .lock nor .next at its end"
         ),
         lib.ZOO_E_SIZE: ConfigError(
             f"a segment of {size} bytes is too small: the least is {MIN_SIZE} bytes."
@@ -133,6 +175,8 @@ def _open_error(status: int, name: str, size: int, errno: int) -> Exception:
             f"another process has been initialising {path} for too long. If it is stopped or "
             f"hangs, end it: its lock goes with it."
         ),
+        lib.ZOO_RETIRED: SegmentRetiredError(f"{path} is being replaced: open it again"),
+        lib.ZOO_E_OWNERS: SegmentError(f"{path} has as many processes as it has places for"),
         lib.ZOO_E_MEMORY: SegmentError("out of memory while attaching " + path),
     }
     return errors.get(status) or SegmentError(errno, os.strerror(errno), path)
