@@ -1,7 +1,7 @@
 # Two commands for newcomers: make demo, make test. `make help` lists the rest.
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py build_ffi.py $(wildcard csrc/*)
+SOURCES := pyproject.toml setup.py build_ffi.py $(wildcard csrc/*.[ch] csrc/python/*)
 WORKERS ?= auto
 
 help:            ## list the targets
@@ -20,15 +20,22 @@ lint: $(VENV)/.dev    ## style, types, and the C core without a warning
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch]
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/python/*.c tests/c/*.[ch]
 	$(MAKE) -C tests/c lint
 
-bench: $(VENV)/.test  ## get and set against dict, lru_cache, LocMemCache and py-lmdb
-	$(BIN)/python bench/micro.py
+fuzz:            ## hostile segments, by libFuzzer: FUZZ_SECONDS (30) for each target; needs clang
+	$(MAKE) -C tests/fuzz run SECONDS=$(or $(FUZZ_SECONDS),30)
+
+check-model:     ## the models of the core's protocols, with Spin: some minutes on two cores
+	@command -v spin >/dev/null || { echo "spin is missing: apt-get install spin"; exit 1; }
+	python3 docs/design/models/check.py
+
+bench: $(VENV)/.bench ## zoocache beside all that you would otherwise take; QUICK=1 for a minute's
+	$(BIN)/python bench/compare.py $(if $(QUICK),--quick)
 
 clean:           ## remove the virtual environment and everything built
 	rm -rf $(VENV) build dist *.egg-info zoocache/shm/_zoocore.c zoocache/shm/*.so
-	rm -rf tests/c/build
+	rm -rf tests/c/build tests/fuzz/build
 
 $(VENV)/bin/python:
 	@python3 -c 'import ensurepip' || { echo "python3 has no venv: apt-get install python3-venv"; exit 1; }
@@ -45,4 +52,11 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.dev: $(SOURCES) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA)]'
 	touch $@
 
-.PHONY: help demo serve test lint bench clean
+# A peer that does not build here is left out: the comparison says so, and how to get it.
+$(VENV)/.bench: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]' || { \
+	    $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench-wheels]' && \
+	    for peer in uWSGI pylibmc; do $(BIN)/pip install --quiet $$peer || true; done; }
+	touch $@
+
+.PHONY: help demo serve test lint fuzz bench clean

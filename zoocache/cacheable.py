@@ -305,6 +305,8 @@ class _Recipe:
         except (UnstorableError, TagError) as error:
             store.log_once(f"a result of {self.name} is not cached: {error}")
             return Landing.UNSTORED
+        if outcome is Outcome.TOO_LARGE:
+            store.log_too_large(f"a result of {self.name}", call.target)
         stored = outcome in (Outcome.STORED, Outcome.OLDER)
         return Landing.STORED if stored else Landing.UNSTORED
 

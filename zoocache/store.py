@@ -174,6 +174,14 @@ def log_once(message: str, *, about: object = None) -> None:
         logger.error(message)
 
 
+def log_too_large(what: str, target: Cache) -> None:
+    """Logs once that something is over the largest entry; its caller has it all the same."""
+    log_once(
+        f"{what} is not cached: it has more than {target.segment.max_record} bytes, the most that "
+        f"fits the segment (enlarge it: ZOOCACHE_SIZE, zoocache.shm.resize), or over 4,095 tags"
+    )
+
+
 def invalidate(*tags: str) -> None:
     """Drops, in every process of the host, all that depends on one of the tags or on a tag below.
 

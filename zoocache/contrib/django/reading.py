@@ -25,7 +25,7 @@ from zoocache.contrib.django.connection import ConnectionState, state_of
 from zoocache.contrib.django.dependencies import dependencies
 from zoocache.contrib.django.footprint import footprint_of, plain
 from zoocache.exceptions import UnstorableError
-from zoocache.shm import Cache
+from zoocache.shm import Cache, Outcome
 
 
 class Mark(NamedTuple):
@@ -175,6 +175,9 @@ class _Read:
     def _store(self, key: bytes, rows: list[Any], deps: set[str], stamp: int) -> None:
         ttl = self.mark.ttl if self.mark.ttl is not None else store.settings().ttl
         try:
-            self.target.fill(key, codec.encode_rows(rows), stamp, ttl=ttl, tags=deps)
+            outcome = self.target.fill(key, codec.encode_rows(rows), stamp, ttl=ttl, tags=deps)
         except UnstorableError as error:
             store.log_once(f"rows of {self.compiler.query.model} are not cached: {error}")
+            return
+        if outcome is Outcome.TOO_LARGE:
+            store.log_too_large(f"a list of {self.compiler.query.model}", self.target)
