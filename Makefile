@@ -59,4 +59,4 @@ $(VENV)/.bench: $(SOURCES) | $(VENV)/bin/python
 	    for peer in uWSGI pylibmc; do $(BIN)/pip install --quiet $$peer || true; done; }
 	touch $@
 
-.PHONY: help demo serve test lint fuzz bench clean
+.PHONY: help demo serve test lint fuzz check-model bench clean

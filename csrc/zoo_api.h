@@ -184,7 +184,8 @@ int zoo_merge(zoo_seg *seg, uint64_t remote);
  * Flights: one computation per key on the host. zoo_flight_claim() returns
  * ZOO_OK and a ticket to the leader, else ZOO_LED and what to wait for.
  * zoo_flight_wait() returns ZOO_LED after `wait_ms`, ZOO_OK when the leader has
- * stored a value, ZOO_FAILED or ZOO_UNSTORED when it has not, or is dead or late.
+ * stored a value, ZOO_UNSTORED when it could not; ZOO_FAILED when it gave up, or
+ * is dead or late, or when the next flight is under way: look, and claim again.
  * zoo_flight_end() is given what became of the computation: one of these.
  */
 int zoo_flight_claim(zoo_seg *seg, const char *key, size_t key_len, uint32_t lease_ms,

@@ -126,12 +126,16 @@ static void sleep_on(zoo_word *at, uint64_t word, uint64_t ms)
     syscall(SYS_futex, at, FUTEX_WAIT, (uint32_t)word, &pause, NULL, 0);
 }
 
-/* What became of the flight `ticket`, when its slot no longer has it. */
-static int outcome_of(uint64_t word, uint64_t ticket)
+/*
+ * What a waiter is to do when the slot has this word instead of its leader's. The
+ * next flight may be under way already: then it is to look, and to claim or wait
+ * again, as after a failure; to compute at once would be a second computation.
+ */
+static int outcome_of(uint64_t word)
 {
-    if (((word ^ ticket) & ~STATE_MASK) != 0)
-        return ZOO_OK; /* a value was stored, or the next flight is under way: look again */
-    return (word & STATE_MASK) == FAILED ? ZOO_FAILED : ZOO_UNSTORED;
+    static const int outcomes[] = {
+        [FREE] = ZOO_OK, [FLYING] = ZOO_FAILED, [FAILED] = ZOO_FAILED, [UNSTORED] = ZOO_UNSTORED};
+    return outcomes[word & STATE_MASK];
 }
 
 static int wait_for(zoo_seg *seg, zoo_word *at, uint64_t ticket, uint32_t wait_ms)
@@ -140,7 +144,7 @@ static int wait_for(zoo_seg *seg, zoo_word *at, uint64_t ticket, uint32_t wait_m
     for (;;) {
         uint64_t word = zoo_load_acquire(at); /* F8; E14/A */
         if (word != ticket)
-            return outcome_of(word, ticket);
+            return outcome_of(word);
         if (!is_led(seg, word))
             return ZOO_FAILED;
         uint64_t waited = zoo_hlc_now_ms(seg) - start;

@@ -1,7 +1,8 @@
 """Segments of a test's own, a leak check at the end, and figures in the summary.
 
 `segment_name` is unique to the test and removed after it, with everything whose
-name begins with it. `segment` and `cache` are small ones of that name.
+name begins with it: segments, and the lock files beside them. `segment` and
+`cache` are small ones of that name.
 `evidence("what", operations=..., kills=...)` puts figures into the terminal
 summary, also when the test passes and under xdist.
 """
@@ -38,8 +39,8 @@ def segment_name(request: pytest.FixtureRequest) -> Iterator[str]:
     readable = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[:40].strip("-")
     name = f"{PREFIX}{worker}-{readable}-{zlib.crc32(request.node.nodeid.encode()):08x}"
     yield name
-    for leftover in _segments(name):
-        unlink(leftover)
+    for leftover in _files(name):
+        _remove(leftover)
 
 
 @pytest.fixture
@@ -63,11 +64,17 @@ def evidence(record_property: Callable[[str, object], None]) -> Callable[..., No
     return note
 
 
-def _segments(prefix: str) -> list[str]:
-    """Names of the segments that begin with `prefix`."""
+def _files(prefix: str) -> list[Path]:
+    """Segments whose names begin with `prefix`, and what lies beside them."""
     path = Path(path_of(prefix))
+    return sorted(path.parent.glob(path.name + "*"))
+
+
+def _remove(path: Path) -> None:
+    """Whatever uses the segment learns of it; a lock file may be all that is left."""
     start = len(Path(path_of("")).name)
-    return sorted(p.name[start:] for p in path.parent.glob(path.name + "*"))
+    unlink(path.name[start:])
+    path.unlink(missing_ok=True)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -75,9 +82,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):
         return  # the controller looks, when all workers have ended
     unlink(UNNAMED)
-    leaks = session.config.stash[_leaks] = _segments(PREFIX)
-    for name in leaks:
-        unlink(name)
+    leaks = _files(PREFIX)
+    for path in leaks:
+        _remove(path)
+    session.config.stash[_leaks] = [str(path) for path in leaks]
     if leaks and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -86,8 +94,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     leaks = config.stash.get(_leaks, [])
     if leaks:
         terminalreporter.section("segments left behind", sep="=", red=True)
-        for name in leaks:
-            terminalreporter.line(f"{path_of(name)} (removed now)")
+        for path in leaks:
+            terminalreporter.line(f"{path} (removed now)")
     lines = [
         text
         for reports in terminalreporter.stats.values()

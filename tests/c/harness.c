@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <time.h>
@@ -13,23 +14,24 @@ _Thread_local void (*on_every_point)(const char *point);
 
 /* A test checks that this list is what the sources have. */
 const char *const all_points[] = {
-    "segment:attaching",
-    "segment:allocated",
-    "segment:before-ready",
-    "set:before-publish",
-    "set:reserved",
-    "log:before-write",
-    "log:after-write",
-    "log:copied",
-    "get:copied",
-    "index:before-replace",
-    "index:tentative",
-    "index:before-final",
-    "index:before-remove",
-    "bump:ticked",
-    "bump:raised",
-    "tag:floor-raised",
-    NULL,
+    "segment:attaching",   "segment:allocated",    "segment:before-ready",
+    "set:before-publish",  "set:reserved",         "log:before-write",
+    "log:after-write",     "log:opened",           "log:copied",
+    "get:copied",          "promote:reserved",     "modify:reserved",
+    "index:before-swap",   "index:before-replace", "index:tentative",
+    "index:before-final",  "index:before-remove",  "bump:ticked",
+    "bump:raised",         "tag:floor-raised",     "retire:clock-stopped",
+    "retire:retired",      "retire:before-rename", "owner:file-named",
+    "owner:locked",        "owner:counted",        "owner:asking",
+    "flight:looked",       "flight:before-claim",  "flight:claimed",
+    "flight:before-sleep", "flight:before-end",    "flight:before-wake",
+    "intent:taken",        "intent:written",       "intent:counted",
+    "intent:active",       "intent:bit-set",       "intent:announced",
+    "intent:crowded",      "intent:settling",      "intent:ticked",
+    "intent:raised",       "intent:bumped",        "intent:bit-cleared",
+    "intent:bits-cleared", "intent:uncounted",     "intent:before-quarantine",
+    "reap:before-take",    "reap:taken",           "event:reserved",
+    "event:half-written",  "event:half-read",      NULL,
 };
 
 static pid_t owner; /* of the segment's name: forked children must not remove it */
@@ -98,6 +100,7 @@ zoo_seg *fresh(uint64_t size)
     zoo_seg *seg;
     zoo_unlink(segment_name());
     CHECK_EQ(zoo_open(segment_name(), size, 1000, &seg), ZOO_OK);
+    lap_log(seg, ZOO_LOG_MAIN); /* as long as main has unused room, nothing goes to probation */
     return seg;
 }
 
@@ -164,22 +167,32 @@ static size_t pack(const char *tags, char *out)
     return len;
 }
 
-int set_bytes(zoo_seg *seg, const char *key, const char *value, size_t len, const char *tags,
-              uint64_t stamp)
+int put_bytes(zoo_seg *seg, int mode, const char *key, const char *value, size_t len,
+              const char *tags, uint64_t stamp)
 {
     char packed[256];
     size_t n = pack(tags, packed);
-    return zoo_set(seg, key, strlen(key), value, len, 0, packed, n, NULL, 0, stamp);
+    return zoo_put(seg, mode, key, strlen(key), value, len, 0, packed, n, NULL, 0, stamp);
+}
+
+int put_text(zoo_seg *seg, int mode, const char *key, const char *text, const char *tags)
+{
+    return put_bytes(seg, mode, key, text, strlen(text), tags, 0);
+}
+
+int set_bytes(zoo_seg *seg, const char *key, const char *value, size_t len, const char *tags)
+{
+    return put_bytes(seg, ZOO_SET, key, value, len, tags, 0);
 }
 
 int set_text(zoo_seg *seg, const char *key, const char *text, const char *tags)
 {
-    return set_bytes(seg, key, text, strlen(text), tags, 0);
+    return put_bytes(seg, ZOO_SET, key, text, strlen(text), tags, 0);
 }
 
 int fill_text(zoo_seg *seg, const char *key, const char *text, const char *tags, uint64_t stamp)
 {
-    return set_bytes(seg, key, text, strlen(text), tags, stamp);
+    return put_bytes(seg, ZOO_FILL, key, text, strlen(text), tags, stamp);
 }
 
 int invalidate(zoo_seg *seg, const char *tags)
@@ -197,25 +210,81 @@ int delete_key(zoo_seg *seg, const char *key)
 const char *get_text(zoo_seg *seg, const char *key)
 {
     static _Thread_local char text[8192];
-    zoo_reader *reader = zoo_reader_new(seg, seg->max_record, 0);
-    got = zoo_get(reader, key, strlen(key));
-    if (got >= 0) {
-        CHECK(got < (int64_t)sizeof text);
-        memcpy(text, zoo_reader_value(reader), (size_t)got);
-        text[got] = '\0';
-    }
-    zoo_reader_free(reader);
-    return got >= 0 ? text : NULL;
+    uint64_t needed = 0;
+    got = zoo_get(seg, key, strlen(key), text, sizeof text - 1, &needed);
+    if (got < 0)
+        return NULL;
+    CHECK_EQ(got, needed);
+    text[got] = '\0';
+    return text;
+}
+
+int incr(zoo_seg *seg, const char *key, int64_t delta, int64_t *result)
+{
+    return zoo_incr(seg, key, strlen(key), delta, result);
+}
+
+int touch(zoo_seg *seg, const char *key, uint64_t ttl_ms)
+{
+    return zoo_touch(seg, key, strlen(key), ttl_ms);
+}
+
+int swap_text(zoo_seg *seg, const char *key, const char *expected, const char *text)
+{
+    return zoo_compare_and_set(seg, key, strlen(key), expected, strlen(expected), text,
+                               strlen(text));
+}
+
+uint64_t counter(zoo_seg *seg, zoo_stat which)
+{
+    uint64_t counters[ZOO_STATS];
+    zoo_stats(seg, counters);
+    return counters[which];
+}
+
+void lap_log(zoo_seg *seg, unsigned log)
+{
+    zoo_add_seq_cst(seg->log[log].head, seg->log[log].size);
 }
 
 void lap(zoo_seg *seg)
 {
-    zoo_add_seq_cst(seg->log[ZOO_LOG_MAIN].head, seg->log[ZOO_LOG_MAIN].size);
+    for (unsigned log = 0; log < ZOO_LOGS; log++)
+        lap_log(seg, log);
 }
 
 void half_a_lap(zoo_seg *seg)
 {
-    zoo_log_reserve(seg, ZOO_LOG_MAIN, seg->log[ZOO_LOG_MAIN].size / 2);
+    for (unsigned log = 0; log < ZOO_LOGS; log++)
+        zoo_log_reserve(seg, log, seg->log[log].size / 2);
+}
+
+void ripen(zoo_seg *seg)
+{
+    for (unsigned log = 0; log < ZOO_LOGS; log++) {
+        uint64_t half = seg->log[log].size / 2, renew = seg->log[log].renew_after;
+        zoo_log_reserve(seg, log, (renew > half ? renew : half) / ZOO_UNIT * ZOO_UNIT + 64);
+    }
+}
+
+unsigned log_of(zoo_seg *seg, const char *key)
+{
+    struct zoo_hit hit;
+    uint64_t hash = zoo_key_hash(seg, key, strlen(key));
+    CHECK_EQ(zoo_index_find(seg, hash, key, strlen(key), &hit), ZOO_OK);
+    zoo_log_close(&hit);
+    return zoo_word_log(hit.word);
+}
+
+void promote_key(zoo_seg *seg, const char *key)
+{
+    uint64_t before = counter(seg, ZOO_N_PROMOTIONS);
+    CHECK_EQ(log_of(seg, key), ZOO_LOG_PROBATION);
+    zoo_log_reserve(seg, ZOO_LOG_PROBATION,
+                    seg->log[ZOO_LOG_PROBATION].renew_after / ZOO_UNIT * ZOO_UNIT + ZOO_UNIT);
+    CHECK(get_text(seg, key) != NULL);
+    CHECK_EQ(counter(seg, ZOO_N_PROMOTIONS), before + 1);
+    CHECK_EQ(log_of(seg, key), ZOO_LOG_MAIN);
 }
 
 void make_key_like(zoo_seg *seg, const char *like, bool same_fp, char out[24])
@@ -262,6 +331,91 @@ _Noreturn void die_hard(void *unused)
     kill(getpid(), SIGKILL);
     for (;;)
         pause();
+}
+
+void stop_here(void *unused)
+{
+    (void)unused;
+    raise(SIGSTOP);
+}
+
+pid_t stopped_child(action *act, void *arg)
+{
+    int status;
+    pid_t pid = fork_off();
+    if (pid == 0) {
+        act(arg);
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(pid, &status, WUNTRACED), pid);
+    CHECK(WIFSTOPPED(status));
+    return pid;
+}
+
+void wake(pid_t pid)
+{
+    int status;
+    kill(pid, SIGCONT);
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+void kill_unburied(pid_t pid)
+{
+    siginfo_t info;
+    kill(pid, SIGKILL);
+    CHECK_EQ(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+}
+
+void bury(pid_t pid)
+{
+    int status;
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+}
+
+zoo_word *shared_words(size_t n)
+{
+    void *at =
+        mmap(NULL, n * sizeof(zoo_word), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(at != MAP_FAILED);
+    return at;
+}
+
+void await(const zoo_word *at, uint64_t value)
+{
+    uint64_t start = now_ms();
+    struct timespec pause = {0, 200000};
+    while (zoo_load_acquire(at) != value) {
+        CHECK(now_ms() - start < 30000);
+        nanosleep(&pause, NULL);
+    }
+}
+
+const char *lock_file_name(void)
+{
+    static char name[200];
+    snprintf(name, sizeof name, "/zoocache-%lu-%s.lock", (unsigned long)geteuid(), segment_name());
+    return name;
+}
+
+pid_t take_all_slots(int spare)
+{
+    zoo_word *ready = shared_words(1);
+    pid_t pid = fork_off();
+    if (pid == 0) {
+        int fd = shm_open(lock_file_name(), O_RDWR, 0);
+        CHECK(fd >= 0);
+        for (int slot = 0; slot < ZOO_OWNERS; slot++) {
+            struct flock lock = {F_WRLCK, SEEK_SET, slot, 1, 0};
+            if (slot != spare)
+                fcntl(fd, F_SETLK, &lock);
+        }
+        zoo_store_release(ready, 1);
+        for (;;)
+            pause();
+    }
+    await(ready, 1);
+    return pid;
 }
 
 uint64_t now_ms(void)

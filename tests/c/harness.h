@@ -32,7 +32,9 @@ struct suite {
     void (*run)(void);
 };
 extern const struct suite unit_suites[], cache_suites[], race_suites[], schedule_suites[],
-    crash_suites[], storm_suites[];
+    crash_suites[], storm_suites[], owner_suites[], flight_suites[], intent_suites[],
+    event_suites[], linear_suites[], modify_suites[], logs_suites[], sum_suites[], retire_suites[],
+    overtaken_suites[], succession_suites[], garbled_suites[];
 
 /* Random numbers: splitmix64. */
 uint64_t base_seed(void);
@@ -46,7 +48,8 @@ static inline uint64_t rng_below(struct rng *rng, uint64_t n)
     return rng_next(rng) % n;
 }
 
-/* The run's segment. fresh() makes it anew; the harness removes it at the end, come what may. */
+/* The run's segment. fresh() makes it anew, with its main log once round; the harness removes it at
+ * the end, come what may. */
 const char *segment_name(void);
 zoo_seg *fresh(uint64_t size);
 zoo_seg *attach_again(void);
@@ -64,16 +67,30 @@ extern _Thread_local void (*on_every_point)(const char *point);
 /* Short forms. `text` values are NUL-terminated; tags are separated by spaces. */
 int set_text(zoo_seg *seg, const char *key, const char *text, const char *tags);
 int fill_text(zoo_seg *seg, const char *key, const char *text, const char *tags, uint64_t stamp);
-int set_bytes(zoo_seg *seg, const char *key, const char *value, size_t len, const char *tags,
-              uint64_t stamp);
+int set_bytes(zoo_seg *seg, const char *key, const char *value, size_t len, const char *tags);
+/* `mode` is a zoo_mode. */
+int put_text(zoo_seg *seg, int mode, const char *key, const char *text, const char *tags);
+int put_bytes(zoo_seg *seg, int mode, const char *key, const char *value, size_t len,
+              const char *tags, uint64_t stamp);
 int invalidate(zoo_seg *seg, const char *tags);
 int delete_key(zoo_seg *seg, const char *key);
 /* The value as text ("" is a value), or NULL; `got` has zoo_get()'s answer. */
 const char *get_text(zoo_seg *seg, const char *key);
 extern _Thread_local int64_t got;
-/* Advances the log's head by a whole lap: every record so far is dead. */
+int incr(zoo_seg *seg, const char *key, int64_t delta, int64_t *result);
+int touch(zoo_seg *seg, const char *key, uint64_t ttl_ms);
+int swap_text(zoo_seg *seg, const char *key, const char *expected, const char *text);
+uint64_t counter(zoo_seg *seg, zoo_stat which);
+/* Advances both heads, or one, by a whole lap: every record so far is dead. */
 void lap(zoo_seg *seg);
+void lap_log(zoo_seg *seg, unsigned log);
 void half_a_lap(zoo_seg *seg);
+/* Makes the records so far so old that a hit copies them, and half a lap kills them. */
+void ripen(zoo_seg *seg);
+/* Which log has the key's record? */
+unsigned log_of(zoo_seg *seg, const char *key);
+/* Gets a key, of a record that is old enough, into the main log. */
+void promote_key(zoo_seg *seg, const char *key);
 /* Keys that share bucket and fingerprint (same_fp) or only the bucket with `like`. */
 void make_key_like(zoo_seg *seg, const char *like, bool same_fp, char out[24]);
 
@@ -82,6 +99,20 @@ pid_t fork_off(void);
 /* Forks, runs `act` and _exits with 0; returns the wait status. */
 int in_child(action *act, void *arg);
 _Noreturn void die_hard(void *unused); /* SIGKILL to itself */
+void stop_here(void *unused);          /* SIGSTOP to itself */
+/* Forks, runs `act` and waits until the child has stopped itself. wake() ends it with status 0. */
+pid_t stopped_child(action *act, void *arg);
+void wake(pid_t pid);
+/* Kills a child and waits till it is a zombie, which bury() ends. */
+void kill_unburied(pid_t pid);
+void bury(pid_t pid);
+/* Words that forked children share; zero at first. */
+zoo_word *shared_words(size_t n);
+void await(const zoo_word *at, uint64_t value);
+const char *lock_file_name(void);
+/* Takes all owner slots but `spare` (-1: none) that are free, in a child that kill_unburied() ends.
+ */
+pid_t take_all_slots(int spare);
 uint64_t now_ms(void);
 
 #endif

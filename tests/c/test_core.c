@@ -48,7 +48,8 @@ static void clock_refuses_stamps_from_the_future(void)
     uint64_t stamp = zoo_stamp(seg);
     /* Such a fill would outlive every invalidation until the clock has caught up. */
     CHECK_EQ(fill_text(seg, "k", "v", "t", stamp + 1), ZOO_BORN_DEAD);
-    CHECK_EQ(fill_text(seg, "k", "v", "t", ZOO_CLOCK_MASK), ZOO_BORN_DEAD);
+    CHECK_EQ(fill_text(seg, "k", "v", "t", ZOO_CLOCK_MASK - 1), ZOO_BORN_DEAD);
+    CHECK_EQ(fill_text(seg, "k", "v", "t", ZOO_CLOCK_MASK), ZOO_E_ARGUMENT); /* nobody's stamp */
     CHECK_EQ(fill_text(seg, "k", "v", "t", UINT64_MAX), ZOO_E_ARGUMENT);
     CHECK(get_text(seg, "k") == NULL);
     CHECK_EQ(fill_text(seg, "k", "v", "t", stamp), ZOO_OK);
@@ -74,6 +75,7 @@ static void tags_never_forget(void)
     zoo_seg *seg = fresh(ZOO_MIN_SIZE);
     struct rng rng = rng_for(1);
     CHECK_EQ(seg->tag_mask, 63);
+    zoo_store_relaxed(&seg->hdr->root, 0); /* the tags alone decide */
     memset(exact, 0, sizeof exact);
     memset(seen, 0, sizeof seen);
     for (int step = 0; step < STEPS; step++) {
@@ -139,23 +141,51 @@ static void tags_are_parsed(void)
     zoo_seg *seg = fresh(ZOO_MIN_SIZE);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         for (int prefixes = 0; prefixes <= 1; prefixes++) {
-            uint64_t out[16];
-            size_t n = cases[i].len / 2 + 1;
+            struct zoo_deps deps;
+            zoo_deps_start(&deps);
             snprintf(context, sizeof context, "case %d, prefixes %d", (int)i, prefixes);
-            CHECK_EQ(zoo_tag_parse(seg, cases[i].text, cases[i].len, prefixes, out, &n),
+            CHECK_EQ(zoo_deps_parse(seg, &deps, cases[i].text, cases[i].len, prefixes),
                      cases[i].outcome);
             if (cases[i].outcome == ZOO_OK)
-                CHECK_EQ(n, prefixes ? cases[i].prefixes : cases[i].exact);
+                CHECK_EQ(deps.n, prefixes ? cases[i].prefixes : cases[i].exact);
+            zoo_deps_free(&deps);
+            uint64_t whole = zoo_hash_of_tag(seg, cases[i].text, cases[i].len);
+            CHECK_EQ(whole != 0, cases[i].outcome == ZOO_OK && cases[i].exact == 1);
         }
     }
-    uint64_t out[2];
-    size_t n = 2;
-    CHECK_EQ(zoo_tag_parse(seg, "a:b", 3, true, out, &n), ZOO_OK);
-    CHECK_EQ(out[0], zoo_tag_hash(seg, "a", 1));
-    CHECK_EQ(out[1], zoo_tag_hash(seg, "a:b", 3));
-    n = 1;
-    CHECK_EQ(zoo_tag_parse(seg, "a:b", 3, true, out, &n), ZOO_TOO_LARGE);
+    struct zoo_deps deps;
+    zoo_deps_start(&deps);
+    CHECK_EQ(zoo_deps_parse(seg, &deps, "a:b", 3, true), ZOO_OK);
+    CHECK_EQ(deps.hash[0], zoo_tag_hash(seg, "a", 1));
+    CHECK_EQ(deps.hash[1], zoo_tag_hash(seg, "a:b", 3));
+    zoo_deps_free(&deps);
     zoo_close(seg);
+}
+
+/* Sorted by both algorithms, with duplicates, and of more hashes than there is room for at first.
+ */
+static void deps_are_unique(void)
+{
+    struct rng rng = rng_for(9);
+    for (size_t n = 0; n <= 3 * ZOO_FEW_DEPS; n++) {
+        bool seen[64] = {false};
+        size_t different = 0;
+        struct zoo_deps deps;
+        snprintf(context, sizeof context, "%d hashes", (int)n);
+        zoo_deps_start(&deps);
+        for (size_t i = 0; i < n; i++) {
+            uint64_t hash = rng_below(&rng, 64);
+            different += !seen[hash];
+            seen[hash] = true;
+            CHECK_EQ(zoo_deps_add(&deps, hash << 58), ZOO_OK);
+        }
+        CHECK_EQ(deps.n, n);
+        zoo_deps_unique(&deps);
+        CHECK_EQ(deps.n, different);
+        for (size_t i = 0; i < deps.n; i++)
+            CHECK(seen[deps.hash[i] >> 58] && (i == 0 || deps.hash[i - 1] < deps.hash[i]));
+        zoo_deps_free(&deps);
+    }
 }
 
 static void log_holds_every_length(void)
@@ -166,7 +196,7 @@ static void log_holds_every_length(void)
         value[i] = (char)('a' + i % 23);
     for (size_t len = 0; len <= 5000; len++) { /* some 60 laps: every place, the end included */
         snprintf(context, sizeof context, "length %d", (int)len);
-        CHECK_EQ(set_bytes(seg, "key", value, len, "t:u", 0), ZOO_OK);
+        CHECK_EQ(set_bytes(seg, "key", value, len, "t:u"), ZOO_OK);
         const char *back = get_text(seg, "key");
         CHECK_EQ(got, len);
         CHECK(memcmp(back, value, len) == 0);
@@ -176,61 +206,86 @@ static void log_holds_every_length(void)
 }
 
 /* The head is put before the end so that a record crosses it at every 16-byte step. */
-static void log_wraps_across_its_end(void)
+static void wrap_across_the_end(unsigned which)
 {
     char value[700];
     zoo_seg *seg = fresh(ZOO_MIN_SIZE);
-    struct zoo_log *log = &seg->log[ZOO_LOG_MAIN];
+    struct zoo_log *log = &seg->log[which];
     memset(value, 'x', sizeof value);
     int crossed = 0;
     for (uint64_t before = 0; before <= 800; before += ZOO_UNIT) {
+        delete_key(seg, "key");
+        if (which == ZOO_LOG_MAIN) { /* where a key goes that is in it already */
+            CHECK_EQ(set_text(seg, "key", "v", ""), ZOO_OK);
+            if (log_of(seg, "key") != which)
+                promote_key(seg, "key");
+        }
         uint64_t head = zoo_load_acquire(log->head);
-        zoo_add_seq_cst(log->head, 2 * log->size - head % log->size - before);
-        snprintf(context, sizeof context, "%d bytes before the end", (int)before);
-        CHECK_EQ(set_bytes(seg, "key", value, sizeof value, "t", 0), ZOO_OK);
+        zoo_add_seq_cst(log->head, log->size - head % log->size - before);
+        zoo_add_seq_cst(log->head, head % log->size > log->size - before ? log->size : 0);
+        snprintf(context, sizeof context, "%d bytes before the end of log %u", (int)before, which);
+        CHECK_EQ(set_bytes(seg, "key", value, sizeof value, "t"), ZOO_OK);
+        CHECK_EQ(log_of(seg, "key"), which);
         crossed += before > 0 && before < sizeof value;
-        CHECK(get_text(seg, "key") != NULL && memcmp(get_text(seg, "key"), value, 700) == 0);
         zoo_seg *other = attach_again();
         CHECK(get_text(other, "key") != NULL && memcmp(get_text(other, "key"), value, 700) == 0);
         zoo_close(other);
+        CHECK(get_text(seg, "key") != NULL && memcmp(get_text(seg, "key"), value, 700) == 0);
     }
     CHECK(crossed > 40);
     check_sound(seg);
     zoo_close(seg);
 }
 
-static void log_laps(void)
+static void logs_wrap_across_their_ends(void)
 {
-    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    wrap_across_the_end(ZOO_LOG_PROBATION);
+    wrap_across_the_end(ZOO_LOG_MAIN);
+}
+
+static void set_in(zoo_seg *seg, unsigned which)
+{
     CHECK_EQ(set_text(seg, "key", "v", ""), ZOO_OK);
-    uint64_t used = zoo_load_acquire(seg->log[ZOO_LOG_MAIN].head) - ZOO_PART_ALIGN;
-    uint64_t left = seg->log[ZOO_LOG_MAIN].size - used;
-    zoo_log_reserve(seg, ZOO_LOG_MAIN, left);
-    CHECK(get_text(seg, "key") != NULL); /* its first byte is the next to go */
-    zoo_log_reserve(seg, ZOO_LOG_MAIN, ZOO_UNIT);
-    CHECK(get_text(seg, "key") == NULL);
-    CHECK_EQ(got, -ZOO_LAPPED);
-    CHECK_EQ(set_text(seg, "key", "w", ""), ZOO_OK);
-    CHECK(strcmp(get_text(seg, "key"), "w") == 0);
-    check_sound(seg);
-    zoo_close(seg);
+    if (which == ZOO_LOG_MAIN)
+        promote_key(seg, "key");
+    CHECK_EQ(log_of(seg, "key"), which);
+}
+
+static void logs_lap(void)
+{
+    for (unsigned which = 0; which < ZOO_LOGS; which++) {
+        zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+        zoo_report report;
+        snprintf(context, sizeof context, "log %u", which);
+        uint64_t start = zoo_load_acquire(seg->log[which].head);
+        set_in(seg, which);
+        uint64_t head = zoo_load_acquire(seg->log[which].head);
+        zoo_log_reserve(seg, which, seg->log[which].size - (head - start));
+        zoo_check(seg, &report);
+        CHECK_EQ(report.entries, 1); /* its first byte is the next to go */
+        zoo_log_reserve(seg, which, ZOO_UNIT);
+        CHECK(get_text(seg, "key") == NULL);
+        CHECK_EQ(got, -ZOO_LAPPED);
+        CHECK_EQ(set_text(seg, "key", "w", ""), ZOO_OK);
+        CHECK(strcmp(get_text(seg, "key"), "w") == 0);
+        check_sound(seg);
+        zoo_close(seg);
+    }
 }
 
 static void log_takes_the_longest_record_and_no_longer(void)
 {
     zoo_seg *seg = fresh(ZOO_MIN_SIZE);
-    size_t most = seg->max_record - sizeof(struct zoo_rec) - 8; /* a key of 8 padded bytes */
+    uint64_t needed = 0;
+    size_t most = zoo_max_record(seg) - sizeof(struct zoo_rec) - 8; /* a key of 8 padded bytes */
     char *value = calloc(1, most + 1);
     CHECK(value != NULL);
-    CHECK_EQ(set_bytes(seg, "key", value, most, "", 0), ZOO_OK);
-    zoo_reader *reader = zoo_reader_new(seg, seg->max_record, 0);
-    CHECK_EQ(zoo_get(reader, "key", 3), most);
-    zoo_reader *small = zoo_reader_new(seg, seg->max_record - 1, 0);
-    CHECK_EQ(zoo_get(small, "key", 3), -ZOO_MORE);
-    CHECK_EQ(set_bytes(seg, "key", value, most + 1, "", 0), ZOO_TOO_LARGE);
-    CHECK_EQ(zoo_get(reader, "key", 3), -ZOO_MISS); /* and the old value is gone */
-    zoo_reader_free(reader);
-    zoo_reader_free(small);
+    CHECK_EQ(set_bytes(seg, "key", value, most, ""), ZOO_OK);
+    CHECK_EQ(zoo_get(seg, "key", 3, value, most - 1, &needed), -ZOO_MORE);
+    CHECK_EQ(needed, most);
+    CHECK_EQ(zoo_get(seg, "key", 3, value, most, &needed), most);
+    CHECK_EQ(set_bytes(seg, "key", value, most + 1, ""), ZOO_TOO_LARGE);
+    CHECK_EQ(zoo_get(seg, "key", 3, value, most, &needed), -ZOO_MISS); /* the old value is gone */
     free(value);
     zoo_close(seg);
 }
@@ -238,16 +293,21 @@ static void log_takes_the_longest_record_and_no_longer(void)
 /* A position needs more than the 54 bits of a word after 2^54 bytes; the head gives the rest. */
 static void log_rebuilds_positions_at_the_word_s_wrap(void)
 {
-    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
-    zoo_word *head = seg->log[ZOO_LOG_MAIN].head;
-    zoo_store_relaxed(head, (1ull << 54) - 2048);
-    for (int i = 0; i < 100; i++) {
-        CHECK_EQ(set_text(seg, "key", "a value of some length", ""), ZOO_OK);
-        CHECK(get_text(seg, "key") != NULL);
+    for (unsigned which = 0; which < ZOO_LOGS; which++) {
+        zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+        zoo_word *head = seg->log[which].head;
+        zoo_store_relaxed(head, (1ull << 54) - 2048);
+        set_in(seg, which);
+        for (int i = 0; i < 100; i++) {
+            if (which == ZOO_LOG_PROBATION)
+                CHECK_EQ(delete_key(seg, "key"), ZOO_OK);
+            CHECK_EQ(set_text(seg, "key", "a value of some length", ""), ZOO_OK);
+            CHECK(get_text(seg, "key") != NULL);
+        }
+        CHECK(zoo_load_acquire(head) > 1ull << 54);
+        check_sound(seg);
+        zoo_close(seg);
     }
-    CHECK(zoo_load_acquire(head) > 1ull << 54);
-    check_sound(seg);
-    zoo_close(seg);
 }
 
 const struct suite unit_suites[] = {
@@ -258,15 +318,19 @@ const struct suite unit_suites[] = {
     {"tags-exact", tags_are_exact_while_there_is_room},
     {"tags-parsed", tags_are_parsed},
     {"log-lengths", log_holds_every_length},
-    {"log-wraps", log_wraps_across_its_end},
-    {"log-laps", log_laps},
+    {"deps-unique", deps_are_unique},
+    {"log-wraps", logs_wrap_across_their_ends},
+    {"log-laps", logs_lap},
     {"log-longest", log_takes_the_longest_record_and_no_longer},
     {"log-positions", log_rebuilds_positions_at_the_word_s_wrap},
     {NULL, NULL},
 };
 
-static const struct suite *const groups[] = {unit_suites,     cache_suites, race_suites,
-                                             schedule_suites, crash_suites, storm_suites};
+static const struct suite *const groups[] = {
+    unit_suites,      cache_suites,      race_suites,   schedule_suites, crash_suites,
+    storm_suites,     owner_suites,      flight_suites, intent_suites,   event_suites,
+    linear_suites,    modify_suites,     logs_suites,   sum_suites,      retire_suites,
+    overtaken_suites, succession_suites, garbled_suites};
 
 static bool wanted(const char *name, int argc, char **argv)
 {

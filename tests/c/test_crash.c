@@ -12,7 +12,8 @@
 
 static const char *const data_points[] = {
     "set:before-publish", "set:reserved",        "log:before-write",     "log:after-write",
-    "log:copied",         "get:copied",          "index:before-replace", "index:tentative",
+    "log:opened",         "log:copied",          "get:copied",           "promote:reserved",
+    "modify:reserved",    "index:before-swap",   "index:before-replace", "index:tentative",
     "index:before-final", "index:before-remove", "bump:ticked",          "bump:raised",
     "tag:floor-raised",
 };
@@ -33,8 +34,13 @@ static void use_everything(zoo_seg *seg)
         set_text(seg, "key", "child", "a:b");
         set_text(seg, "key", "child", "a:b");
         fill_text(seg, "other", "child", "a:b", zoo_stamp(seg));
+        ripen(seg);
         get_text(seg, "key");
+        touch(seg, "key", 0);
+        swap_text(seg, "key", "child", "child");
+        put_text(seg, ZOO_REPLACE, "key", "child", "a:b");
         delete_key(seg, "key");
+        put_text(seg, ZOO_ADD, "key", "child", "a:b");
     }
     for (int i = 0; i < 1500; i++) { /* fills every tag set, so that floors rise */
         snprintf(tag, sizeof tag, "t%d", i);
@@ -54,6 +60,7 @@ static void run_doomed(void *arg)
 static void survive(zoo_seg *seg)
 {
     uint64_t start = now_ms();
+    int64_t number;
     const char *text = get_text(seg, "key");
     CHECK(text == NULL || strcmp(text, "child") == 0);
     for (int i = 0; i < 20; i++) {
@@ -63,6 +70,12 @@ static void survive(zoo_seg *seg)
         CHECK(get_text(seg, "key") == NULL);
         CHECK_EQ(fill_text(seg, "key", "filled", "a:b", zoo_stamp(seg)), ZOO_OK);
         CHECK(strcmp(get_text(seg, "key"), "filled") == 0);
+        CHECK_EQ(swap_text(seg, "key", "filled", "10"), ZOO_OK);
+        CHECK_EQ(incr(seg, "key", -3, &number), ZOO_OK);
+        CHECK_EQ(number, 7);
+        CHECK_EQ(put_text(seg, ZOO_ADD, "key", "added", ""), ZOO_EXISTS);
+        CHECK_EQ(put_text(seg, ZOO_REPLACE, "key", "replaced", ""), ZOO_OK);
+        CHECK(strcmp(get_text(seg, "key"), "replaced") == 0);
         CHECK_EQ(delete_key(seg, "key"), ZOO_OK);
         CHECK(get_text(seg, "key") == NULL);
     }
@@ -85,35 +98,20 @@ static void killed_at_every_point(void)
     zoo_close(seg);
 }
 
-static void stop(void *unused)
-{
-    (void)unused;
-    raise(SIGSTOP);
-}
-
 /* A stopped worker holds nobody up, and does no harm when it wakes up two laps later. */
 static void stopped_at_every_point(void)
 {
     for (size_t i = 0; i < DATA_POINTS; i++) {
         zoo_seg *seg = fresh(ZOO_MIN_SIZE);
-        struct doom doom = {seg, data_points[i], 1, stop};
-        int status;
+        struct doom doom = {seg, data_points[i], 1, stop_here};
         snprintf(context, sizeof context, "stopped at %s", doom.point);
-        pid_t pid = fork_off();
-        if (pid == 0) {
-            run_doomed(&doom);
-            _exit(0);
-        }
-        CHECK_EQ(waitpid(pid, &status, WUNTRACED), pid);
-        CHECK(WIFSTOPPED(status));
+        pid_t pid = stopped_child(run_doomed, &doom);
         survive(seg);
         lap(seg);
         lap(seg);
         survive(seg);
         CHECK_EQ(set_text(seg, "key", "parent", "unrelated"), ZOO_OK);
-        kill(pid, SIGCONT);
-        CHECK_EQ(waitpid(pid, &status, 0), pid);
-        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        wake(pid);
         const char *text = get_text(seg, "key");
         CHECK(text == NULL || strcmp(text, "parent") == 0 || strcmp(text, "child") == 0);
         survive(seg);
@@ -191,22 +189,16 @@ static void a_creator_that_dies_is_replaced(void)
 static void a_stopped_creator_does_not_hang_a_start(void)
 {
     for (size_t i = 0; i < 2; i++) {
-        struct doom doom = {.point = creation_points[i], .act = stop};
+        struct doom doom = {.point = creation_points[i], .act = stop_here};
         zoo_seg *seg;
-        int status;
         zoo_unlink(segment_name());
-        pid_t pid = fork_off();
-        if (pid == 0) {
-            create_and(&doom);
-            _exit(0);
-        }
-        CHECK_EQ(waitpid(pid, &status, WUNTRACED), pid);
+        pid_t pid = stopped_child(create_and, &doom);
         uint64_t start = now_ms();
         CHECK_EQ(zoo_open(segment_name(), ZOO_MIN_SIZE, 200, &seg), ZOO_E_BUSY);
         CHECK(now_ms() - start >= 190);
         CHECK(now_ms() - start < 3000);
-        kill(pid, SIGKILL);
-        CHECK_EQ(waitpid(pid, &status, 0), pid);
+        kill_unburied(pid);
+        bury(pid);
         CHECK_EQ(zoo_open(segment_name(), ZOO_MIN_SIZE, 200, &seg), ZOO_OK);
         survive(seg);
         zoo_close(seg);
@@ -305,21 +297,33 @@ static void unlink_it(void *unused)
     CHECK_EQ(zoo_unlink(segment_name()), ZOO_OK);
 }
 
+/* Nobody is told. */
+static void unlink_behind_all_backs(void *unused)
+{
+    char object[200];
+    (void)unused;
+    snprintf(object, sizeof object, "/zoocache-%d-%s", (int)geteuid(), segment_name());
+    CHECK_EQ(shm_unlink(object), 0);
+}
+
 /* A name that is taken away before the lock is had: the object made must be the one named. */
 static void a_name_removed_meanwhile_is_made_again(void)
 {
-    struct doom doom = {.point = "segment:before-ready", .act = die_hard};
-    zoo_seg *seg, *other;
-    zoo_unlink(segment_name());
-    CHECK(WIFSIGNALED(in_child(create_and, &doom)));
-    at_point("segment:attaching", unlink_it, NULL);
-    CHECK_EQ(zoo_open(segment_name(), ZOO_MIN_SIZE, 1000, &seg), ZOO_OK);
-    CHECK(point_passed());
-    other = attach_again();
-    CHECK_EQ(set_text(seg, "key", "v", ""), ZOO_OK);
-    CHECK(get_text(other, "key") != NULL);
-    zoo_close(other);
-    zoo_close(seg);
+    action *const acts[] = {unlink_it, unlink_behind_all_backs};
+    for (size_t i = 0; i < 2; i++) {
+        struct doom doom = {.point = "segment:before-ready", .act = die_hard};
+        zoo_seg *seg, *other;
+        zoo_unlink(segment_name());
+        CHECK(WIFSIGNALED(in_child(create_and, &doom)));
+        at_point("segment:attaching", acts[i], NULL);
+        CHECK_EQ(zoo_open(segment_name(), ZOO_MIN_SIZE, 1000, &seg), ZOO_OK);
+        CHECK(point_passed());
+        other = attach_again();
+        CHECK_EQ(set_text(seg, "key", "v", ""), ZOO_OK);
+        CHECK(get_text(other, "key") != NULL);
+        zoo_close(other);
+        zoo_close(seg);
+    }
 }
 
 static void sizes_and_names_are_checked(void)

@@ -11,11 +11,11 @@ static const char *const replace_points[] = {"set:before-publish", "set:reserved
                                              "log:before-write", "log:after-write",
                                              "index:before-replace"};
 
-/* The old record is three quarters of a lap behind: half a lap more kills it and nothing newer. */
+/* The old record is half a lap behind: half a lap more kills it and nothing newer. */
 static void set_old(zoo_seg *seg, const char *key)
 {
     CHECK_EQ(set_text(seg, key, "old", ""), ZOO_OK);
-    zoo_log_reserve(seg, ZOO_LOG_MAIN, seg->log[ZOO_LOG_MAIN].size / 4 * 3);
+    ripen(seg);
 }
 
 static void lap_old_and_set(void *seg)
@@ -81,8 +81,8 @@ static void two_inserters_make_one_word(void)
 static void take_its_place(void *seg)
 {
     lap(seg);
-    zoo_add_seq_cst(((zoo_seg *)seg)->log[ZOO_LOG_MAIN].head, 0 - (uint64_t)48);
-    CHECK_EQ(set_text(seg, "other", "theirs", ""), ZOO_OK); /* 48 bytes: where "key" was to go */
+    zoo_add_seq_cst(((zoo_seg *)seg)->log[ZOO_LOG_PROBATION].head, 0 - (uint64_t)64);
+    CHECK_EQ(set_text(seg, "other", "theirs", ""), ZOO_OK); /* 64 bytes: where "key" was to go */
 }
 
 /* A writer that wakes up a lap later looks before it writes. */

@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 
 enum { SLOTS = 5, SURVIVORS = 2, ROWS = 10, FILLS = 12, PLAIN = 10, LONGEST = 6000 };
-enum { N_GETS, N_HITS, N_FILLS, N_SETS, N_WRITES, N_BYTES, COUNTERS };
+enum { N_GETS, N_HITS, N_FILLS, N_SETS, N_WRITES, N_CHANGES, N_BYTES, COUNTERS };
 
 struct storm {
     zoo_word stop;
@@ -31,8 +31,8 @@ struct worker {
     zoo_seg *seg;
     unsigned slot;
     struct rng rng;
-    zoo_reader *reader;
-    char buffer[LONGEST + 64];
+    char buffer[LONGEST + 64]; /* a value to be stored */
+    char value[LONGEST + 64];  /* a value that was found */
 };
 
 /* A value: its key, two versions, then bytes that follow from these and from their place. */
@@ -56,9 +56,17 @@ static size_t compose(struct worker *worker, struct content content)
     return len;
 }
 
+static int64_t find(struct worker *worker, const char *name)
+{
+    uint64_t needed;
+    int64_t len = zoo_get(worker->seg, name, strlen(name), worker->value, LONGEST, &needed);
+    CHECK(len >= 0 || (len > ZOO_E_ARGUMENT && len != -ZOO_MORE));
+    return len;
+}
+
 static struct content verify(struct worker *worker, uint64_t key, int64_t len)
 {
-    const char *value = zoo_reader_value(worker->reader);
+    const char *value = worker->value;
     struct content content;
     CHECK(len >= (int64_t)sizeof content);
     memcpy(&content, value, sizeof content);
@@ -95,7 +103,7 @@ static void do_fill(struct worker *worker)
     size_t len = compose(worker, content);
     name_of('f', key, name);
     snprintf(tags, sizeof tags, "row:%u row:%u", row_of(key, 0), row_of(key, 1));
-    int outcome = set_bytes(worker->seg, name, worker->buffer, len, tags, stamp);
+    int outcome = put_bytes(worker->seg, ZOO_FILL, name, worker->buffer, len, tags, stamp);
     CHECK(outcome >= 0);
     count(worker, N_FILLS, outcome == ZOO_OK);
     count(worker, N_BYTES, outcome == ZOO_OK ? len : 0);
@@ -108,7 +116,7 @@ static void do_get_fill(struct worker *worker)
     for (int i = 0; i < 2; i++)
         least[i] = zoo_load_acquire(&worker->storm->row_acked[row_of(key, i)]);
     name_of('f', key, name);
-    int64_t len = zoo_get(worker->reader, name, strlen(name));
+    int64_t len = find(worker, name);
     count(worker, N_GETS, 1);
     if (len < 0)
         return;
@@ -154,15 +162,44 @@ static void do_set_or_delete(struct worker *worker)
     if (rng_below(&worker->rng, 4) == 0) {
         CHECK(delete_key(worker->seg, name) >= 0);
     } else {
+        static const int modes[] = {ZOO_SET, ZOO_SET, ZOO_ADD, ZOO_REPLACE};
         struct content content = {.key = 100 + key, .version = {version, 0}};
         size_t len = compose(worker, content);
-        int outcome = set_bytes(worker->seg, name, worker->buffer, len, "", 0);
-        CHECK(outcome == ZOO_OK || outcome == ZOO_CROWDED);
+        int mode = modes[rng_below(&worker->rng, 4)];
+        int outcome = put_bytes(worker->seg, mode, name, worker->buffer, len, "", 0);
+        CHECK(outcome == ZOO_OK || outcome == ZOO_CROWDED ||
+              ((outcome == ZOO_EXISTS || outcome == ZOO_BORN_DEAD) && mode == ZOO_ADD) ||
+              (outcome == ZOO_MISS && mode == ZOO_REPLACE));
         count(worker, N_BYTES, len);
+        if (mode == ZOO_ADD && outcome != ZOO_OK)
+            return; /* the older value stays */
     }
     /* Stored, deleted or failed: no older value may be served from here on. */
     zoo_store_release(&worker->storm->plain_acked[key], version);
     count(worker, N_SETS, 1);
+}
+
+/* Changes that leave a value what it was, of anybody's keys: nothing may come back by them. */
+static void do_modify(struct worker *worker)
+{
+    char name[16];
+    bool plain = rng_below(&worker->rng, 2) == 0;
+    uint64_t key = rng_below(&worker->rng, plain ? PLAIN : FILLS);
+    name_of(plain ? 'p' : 'f', key, name);
+    int outcome = ZOO_MISS;
+    if (rng_below(&worker->rng, 2) == 0) {
+        outcome = touch(worker->seg, name, rng_below(&worker->rng, 2) * 3600000);
+    } else {
+        int64_t len = find(worker, name);
+        if (len >= 0)
+            outcome = zoo_compare_and_set(worker->seg, name, strlen(name), worker->value,
+                                          (size_t)len, worker->value, (size_t)len);
+    }
+    CHECK(outcome == ZOO_OK || outcome == ZOO_MISS || outcome == ZOO_DIFFERS);
+    count(worker, N_CHANGES, outcome == ZOO_OK);
+    if (rng_below(&worker->rng, 16) == 0) /* so that hits promote */
+        zoo_log_reserve(worker->seg, ZOO_LOG_PROBATION,
+                        worker->seg->log[ZOO_LOG_PROBATION].size / 2);
 }
 
 static void do_get_plain(struct worker *worker)
@@ -171,7 +208,7 @@ static void do_get_plain(struct worker *worker)
     uint64_t key = rng_below(&worker->rng, PLAIN);
     uint64_t least = zoo_load_acquire(&worker->storm->plain_acked[key]);
     name_of('p', key, name);
-    int64_t len = zoo_get(worker->reader, name, strlen(name));
+    int64_t len = find(worker, name);
     count(worker, N_GETS, 1);
     if (len < 0)
         return;
@@ -186,7 +223,6 @@ static void do_get_plain(struct worker *worker)
 
 static void work(struct worker *worker)
 {
-    worker->reader = zoo_reader_new(worker->seg, worker->seg->max_record, 0);
     while (!zoo_load_acquire(&worker->storm->stop)) {
         switch (rng_below(&worker->rng, 16)) {
         case 0:
@@ -202,6 +238,8 @@ static void work(struct worker *worker)
             do_write(worker);
             break;
         case 6:
+            do_modify(worker);
+            break;
         case 7:
         case 8:
             do_get_plain(worker);
@@ -211,7 +249,6 @@ static void work(struct worker *worker)
         }
         zoo_add_relaxed(&worker->storm->progress[worker->slot], 1);
     }
-    zoo_reader_free(worker->reader);
 }
 
 static uint64_t budget_ms(void)
@@ -228,13 +265,18 @@ static void report(const struct storm *storm, zoo_seg *seg, uint64_t kills)
             sums[i] += zoo_load_relaxed(&storm->count[slot][i]);
     }
     uint64_t laps = zoo_load_acquire(seg->log[ZOO_LOG_MAIN].head) / seg->log[ZOO_LOG_MAIN].size;
-    printf("   figures gets=%llu hits=%llu fills=%llu sets=%llu writes=%llu laps=%llu kills=%llu\n",
+    printf("   figures gets=%llu hits=%llu fills=%llu sets=%llu writes=%llu changes=%llu laps=%llu "
+           "kills=%llu\n",
            (unsigned long long)sums[N_GETS], (unsigned long long)sums[N_HITS],
            (unsigned long long)sums[N_FILLS], (unsigned long long)sums[N_SETS],
-           (unsigned long long)sums[N_WRITES], (unsigned long long)laps, (unsigned long long)kills);
+           (unsigned long long)sums[N_WRITES], (unsigned long long)sums[N_CHANGES],
+           (unsigned long long)laps, (unsigned long long)kills);
     for (int i = 0; i < COUNTERS; i++)
         CHECK(sums[i] > 100); /* nothing was left out */
     CHECK(laps > 100);
+    printf("   %d promotions, %d ghosts\n", (int)counter(seg, ZOO_N_PROMOTIONS),
+           (int)counter(seg, ZOO_N_GHOSTS));
+    CHECK(counter(seg, ZOO_N_PROMOTIONS) > 100 && counter(seg, ZOO_N_GHOSTS) > 100);
 }
 
 static struct storm *new_storm(void)

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from zoocache import exceptions
-from zoocache.shm import MIN_SIZE, Cache, Segment, path_of, unlink
+from zoocache.shm import MIN_SIZE, Cache, Segment, clear_foreign, path_of, unlink
 
-# Offsets in the header: magic, layout version and header size, size, secret.
-VERSION_AT, SECRET_AT, HEADER = 8, 24, 4096
+# Offsets in the header: magic, layout version, header size, where six words are; size; secret.
+VERSION_AT, WORDS_AT, SECRET_AT, HEADER = 8, 16, 48, 4096
 
 as_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root can give a file to another user or mount a file system"
@@ -102,7 +102,8 @@ def test_not_a_segment(segment, path):
 def test_every_garbled_byte_of_the_header_is_noticed(segment, path):
     """One bit of any byte of the constants: refused, never used, never a crash."""
     whole = path.read_bytes()[:HEADER]
-    constants = 8 + 4 + 4 + 8 + 16 + 8 + 8 + 16 * 16 + 8  # up to and with their checksum
+    # Up to and with their checksum.
+    constants = 8 + 4 + 4 + 6 * 4 + 8 + 2 * 8 + 8 + 8 + 16 * 16 + 8
     for at in range(constants):
         patch(path, at, bytes([whole[at] ^ 1 << at % 8]))
         with pytest.raises(exceptions.SegmentFormatError) as caught:
@@ -110,6 +111,20 @@ def test_every_garbled_byte_of_the_header_is_noticed(segment, path):
         assert "remove" in str(caught.value)
         patch(path, at, whole[at : at + 1])
     assert Cache(Segment(segment.name)).get("key") == b"value"
+
+
+def test_a_garbled_table_of_words_leads_nowhere(segment, path):
+    """Another version reads it to retire the segment: it must not write where it says."""
+    for at in (0, 4095, 4096, 2**32 - 8, 2**32 - 1):
+        whole = path.read_bytes()[:HEADER]
+        patch(path, VERSION_AT, struct.pack("<I", 999))
+        patch(path, WORDS_AT, struct.pack("<I", at))  # not the place of its state
+        garbled = path.read_bytes()[:HEADER]
+        assert clear_foreign(segment.name) is (at == 0)
+        if at:
+            assert path.read_bytes()[:HEADER] == garbled
+        patch(path, 0, whole[:SECRET_AT])
+    assert Segment(segment.name).check().sound
 
 
 def test_garbled(segment, path):

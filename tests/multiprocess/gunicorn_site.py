@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from zoocache.shm import path_of
+from zoocache.shm import path_of, unlink
 
 FOLDER = Path(__file__).resolve().parent / "site"
 THINGS = range(1, 61)
@@ -158,7 +158,7 @@ class Site:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        self.segment.unlink(missing_ok=True)
+        unlink(self.name)
 
     @property
     def log(self) -> str:

@@ -23,7 +23,7 @@ import gunicorn_site
 import pytest
 from gunicorn_site import Answer, Site, assert_all_show, assert_hits, run_python, wait_for
 
-from zoocache.shm import Cache, Segment, path_of
+from zoocache.shm import Cache, Segment, path_of, unlink
 
 READERS = ["row", "filter", "all", "declared", "added", "tracked", "outer"]
 WRITERS = ["save", "update", "bulk_update", "raw", "replace"]
@@ -453,7 +453,7 @@ def closing_segment(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        Path(path_of(name)).unlink()
+        unlink(name)
 
 
 def test_a_size_that_is_no_size_is_done_without(start):

@@ -90,15 +90,15 @@ def test_every_fault_point_is_known(build_dir):
     known = subprocess.run([str(binary), "--points"], capture_output=True, text=True).stdout
     sources = "".join(path.read_text() for path in CSRC.glob("*.c"))
     assert sorted(known.split()) == sorted(set(re.findall(r'ZOO_FAULT\("([^"]+)"\)', sources)))
-    crash = (TESTS / "test_crash.c").read_text()
-    assert [point for point in known.split() if f'"{point}"' not in crash] == []
+    tests = "".join(path.read_text() for path in TESTS.glob("test_*.c"))
+    assert [point for point in known.split() if f'"{point}"' not in tests] == []
 
 
 MUTANTS = {
     "tick-not-strict": (
         "zoo_hlc.c", "now > last ? now : last + 1", "now > last ? now : last", "clock-ticks"),
     "merge-without-bound": (
-        "zoo_hlc.c", "remote > physical(seg) + ZOO_HLC_MAX_LEAD", "0", "clock-merges"),
+        "zoo_hlc.c", "remote > zoo_hlc_physical() + ZOO_HLC_MAX_LEAD", "0", "clock-merges"),
     "fold-without-floor": (
         "zoo_tag.c", "zoo_max_release(set, folded);", "", "tags-never-forget"),
     "floor-not-read": (
@@ -111,11 +111,17 @@ MUTANTS = {
     "checksum-without-position": (
         "zoo_log.c", "zoo_step(seg->sum_seed, pos.bytes | log)",
         "zoo_step(seg->sum_seed, (pos.bytes & 0) | log)", "own-position"),
-    "checksum-not-checked": (
-        "zoo_log.c", "copy->sum != zoo_sum_end(&sum, bytes / 8) ||", "", "scribbled"),
+    "checksum-without-log": (
+        "zoo_log.c", "zoo_step(seg->sum_seed, pos.bytes | log)",
+        "zoo_step(seg->sum_seed, pos.bytes | (log & 0))", "sum-moves"),
+    "head-checksum-not-checked": (
+        "zoo_log.c", "!lapped && sum == hit->rec->sum && copied", "!lapped && copied",
+        "scribbled sum-flips"),
+    "value-checksum-not-checked": (
+        "zoo_log.c", "return sum == hit->rec->value_sum ? ZOO_OK : ZOO_CORRUPT;",
+        "return (void)sum, ZOO_OK;", "scribbled sum-flips"),
     "lap-not-checked": (
-        "zoo_log.c",
-        "if (!intact(log, pos, zoo_load_relaxed(log->head)))\n        return ZOO_LAPPED;",
+        "zoo_log.c", "if (!intact(log, hit->pos, head))\n        return ZOO_LAPPED;",
         "", "get-order"),
     "stalled-writer-does-not-look": (
         "zoo_log.c", "if (!zoo_log_intact(seg, log, pos))\n        return false;", "",
@@ -123,6 +129,8 @@ MUTANTS = {
     "dead-word-ignored": (
         "zoo_index.c", "i += zoo_cas_seq_cst(bucket + i, word, 0);\n                break;",
         "i++;\n                break;", "race-replace-lapped"),
+    "ghosts-forgotten": (
+        "zoo_index.c", "return behind > log->size && behind", "return 0 && behind", "ghosts"),
     "scan-skipped": (
         "zoo_index.c",
         "if (look_around(seg, bucket, own, tentative, key_hash, rec, &withdrew) == STEP_RESTART)",
@@ -135,7 +143,7 @@ MUTANTS = {
         "zoo_cas_seq_cst(bucket + own, tentative, 0);\n            *withdrew = true;",
         "i++;\n            continue;", "schedules-of-more"),
     "older-fill-wins": (
-        "zoo_index.c", "if (is_fill && is_newer(seg, &found, rec->stamp))", "if (0)",
+        "zoo_index.c", "if (mode == ZOO_FILL && is_newer(seg, found, rec->stamp))", "if (0)",
         "race-older-fill"),
     "fill-wins-a-tie": (
         "zoo_index.c", "if (clock != fill || !(found->stamp & ZOO_STAMP_EXPLICIT))", "if (1)",
@@ -143,28 +151,97 @@ MUTANTS = {
     "expired-set-wins-a-tie": (
         "zoo_index.c", "return found->expiry == 0 || found->expiry > zoo_hlc_now_ms(seg);",
         "return true;", "set-beats-fill"),
-    "copy-after-tags": (
-        "zoo_cache.c",
-        'ZOO_FAULT("get:copied");', 'uint64_t at_copy = rec->stamp; ZOO_FAULT("get:copied"); '
-        "if (at_copy) rec->stamp = zoo_hlc_read(seg);", "get-order"),
+    "add-ignores-what-is-there": (
+        "zoo_index.c", "return state == ZOO_OK || state == ZOO_PENDING;", "return state < 0;",
+        "add-replace"),
+    "add-ignores-what-is-announced": (
+        "zoo_index.c", "return state == ZOO_OK || state == ZOO_PENDING;",
+        "return state == ZOO_OK;", "modify-announced"),
+    "overtaken-add-says-it-stored": (
+        "zoo_index.c", "return mode == ZOO_ADD && !zoo_tag_fresh(",
+        "return 0 && mode == ZOO_ADD && !zoo_tag_fresh(", "overtaken-add"),
+    "delete-takes-what-came-later": (
+        "zoo_index.c", "(found == MATCH_YES && stamp >= clock)", "(stamp < clock && 0)",
+        "overtaken-delete"),
+    "replace-ignores-absence": (
+        "zoo_cache.c", "if (mode == ZOO_REPLACE)\n", "if (0)\n", "add-replace"),
+    "replace-stamps-at-the-swap": (
+        "zoo_modify.c", "bool swapped = swap(seg, &hit, head, value, &space);",
+        "head->stamp = zoo_hlc_read(seg) | ZOO_STAMP_EXPLICIT;\n"
+        "        bool swapped = swap(seg, &hit, head, value, &space);", "overtaken-replace"),
+    "change-with-a-new-stamp": (
+        "zoo_modify.c", 'ZOO_FAULT("modify:reserved");',
+        'ZOO_FAULT("modify:reserved"); head->stamp = zoo_hlc_read(seg) | ZOO_STAMP_EXPLICIT;',
+        "overtaken-drop"),
+    "change-loses-its-tags": (
+        "zoo_modify.c", "head->value_len = (uint32_t)len;",
+        "head->value_len = (uint32_t)len; head->n_deps = 0;", "touch"),
+    "change-of-what-is-stale": (
+        "zoo_modify.c", "if (zoo_entry_state(seg, hit->rec, key_hash) == ZOO_OK)", "if (1)",
+        "swap"),
+    "promotion-stamps-now": (
+        "zoo_cache.c", 'ZOO_FAULT("promote:reserved");',
+        'ZOO_FAULT("promote:reserved"); hit->rec->stamp = zoo_hlc_read(seg);',
+        "overtaken-drop"),
+    "promotion-of-unverified-bytes": (
+        "zoo_cache.c", "zoo_log_write_unpublished(seg, ZOO_LOG_MAIN, pos, hit->rec, value)",
+        "zoo_log_write_unpublished(seg, ZOO_LOG_MAIN, pos, hit->rec, "
+        "(const char *)(hit->from + zoo_rec_head(hit->rec) / 8))", "promote-verified"),
+    "tags-before-copy": (
+        "zoo_cache.c", "int outcome = zoo_log_value(seg, hit, value);",
+        "struct zoo_rec early = *hit->rec; uint64_t then = zoo_hlc_read(seg);\n"
+        "    int outcome = zoo_log_value(seg, hit, value); (void)early;\n"
+        '    ZOO_FAULT("get:copied"); hit->rec->stamp += zoo_hlc_read(seg) - then;', "get-order"),
+    "pending-not-looked-at": (
+        "zoo_cache.c", "zoo_intent_any(seg), 0)", "zoo_intent_any(seg) && 0, 0)",
+        "modify-announced"),
     "delete-without-tag": (
-        "zoo_cache.c", "bump(seg, &tag, 1);", "(void)tag;", "race-overtaken-fill"),
+        "zoo_cache.c", "zoo_drop(seg, &tag, 1, &name, cause);", "(void)tag;",
+        "race-overtaken-fill"),
     "failed-set-keeps-old": (
-        "zoo_cache.c", "discard(seg, key_hash, key, key_len); /*",
-        "(void)0; /*", "failed-set"),
+        "zoo_cache.c", "discard(seg, key_hash, key, key_len, ZOO_BY_FAILED_SET);", "(void)0;",
+        "failed-set"),
     "bump-without-tick": (
-        "zoo_cache.c", "uint64_t clock = zoo_hlc_tick(seg);", "uint64_t clock = zoo_hlc_read(seg);",
-        "schedules-stale"),
+        "zoo_cache.c", 'uint64_t clock = zoo_hlc_tick(seg);\n    ZOO_FAULT("bump:ticked");',
+        'uint64_t clock = zoo_hlc_read(seg);\n    ZOO_FAULT("bump:ticked");', "schedules-stale"),
     "stamp-at-store": (
-        "zoo_cache.c",
-        "rec->stamp = is_fill ? stamp :", "rec->stamp = is_fill ? zoo_hlc_read(seg) :",
-        "schedules-stale"),
+        "zoo_cache.c", "head->stamp = is_fill ? stamp :",
+        "head->stamp = is_fill ? zoo_hlc_read(seg) :", "schedules-stale"),
     "half-made-accepted": (
         "zoo_segment.c", "zoo_store_release(&hdr->state, ZOO_STATE_READY);", "", "values"),
     "lock-not-taken": (
         "zoo_segment.c", "if (flock(fd, LOCK_EX | LOCK_NB) == 0)", "if (1)", "creator-stops"),
     "link-not-compared": (
-        "zoo_segment.c", "!still_named(object, fd)", "0", "name-removed"),
+        "zoo_segment.c", "if (!still_named(object, fd))", "if (0)", "name-removed"),
+    "old-stamp-accepted": (
+        "zoo_segment.c", "zoo_store_relaxed(&hdr->root, clock);", "", "retired-stamps"),
+    "half-retired-accepted": (
+        "zoo_segment.c", "if (*state == ZOO_STATE_READY && root == ZOO_CLOCK_MASK)", "if (0)",
+        "replacer-dies"),
+    "half-retired-not-noticed": (
+        "zoo_retire.c", "zoo_load_acquire(&seg->hdr->root) == ZOO_CLOCK_MASK || is_nameless(seg)",
+        "is_nameless(seg)", "half-retired"),
+    "lost-name-not-noticed": (
+        "zoo_retire.c", "zoo_load_acquire(&seg->hdr->root) == ZOO_CLOCK_MASK || is_nameless(seg)",
+        "is_nameless(seg) && 0", "lost-name"),
+    "retire-without-root": (
+        "zoo_retire.c", "zoo_max_release(words->root, ZOO_CLOCK_MASK);", "", "retired-no-hits"),
+    "retire-without-clock": (
+        "zoo_retire.c", "} while (!zoo_cas_seq_cst(words->clock, last, ZOO_CLOCK_MASK));",
+        "} while (0);", "retired-no-hits"),
+    "successor-starts-at-its-own-time": (
+        "zoo_retire.c", "(clock > now ? clock : now) + 1", "now", "retired-stamps"),
+    "successor-starts-at-the-old-clock": (
+        "zoo_retire.c", "(clock > now ? clock : now) + 1", "(clock > now ? clock : now)",
+        "retired-stamps"),
+    "successor-does-not-wait": (
+        "zoo_retire.c", "miss_until = boot_ms() + QUARANTINE_MS;", "", "resize-announced"),
+    "foreign-clear-without-root": (
+        "zoo_retire.c", "zoo_max_release(words.root, last == ZOO_CLOCK_MASK ? last : last + 1);",
+        "", "newer-layout"),
+    "successor-left-by-unlink": (
+        "zoo_retire.c", "shm_unlink(next);\n        zoo_owner_unlink(object);",
+        "zoo_owner_unlink(object);", "successor-left"),
 }  # fmt: skip
 
 

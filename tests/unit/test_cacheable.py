@@ -27,7 +27,7 @@ import zoocache
 from zoocache import add_deps, cacheable, codec, config, invalidate, store
 from zoocache.cacheable import current_frame
 from zoocache.exceptions import ConfigError, TagError
-from zoocache.shm import Cache, Outcome, path_of
+from zoocache.shm import Outcome, path_of, unlink
 
 MIB = 1 << 20
 _numbers = itertools.count(1)
@@ -52,7 +52,7 @@ def clean(monkeypatch) -> Iterator[None]:
         config.changed()
         yield
     config.changed()
-    Path(path_of(name)).unlink(missing_ok=True)
+    unlink(name)
 
 
 @pytest.fixture
@@ -853,14 +853,18 @@ class TestThreads:
     def test_an_older_computation_does_not_replace_a_newer_result(self, monkeypatch) -> None:
         """A thread that began earlier and stores later leaves what is there."""
         outcomes = []
-        fill = Cache.fill
-        monkeypatch.setattr(
-            Cache, "fill", lambda *args, **more: outcomes.append(fill(*args, **more))
-        )
+        target = store.cache()
+        fill = target.fill
+
+        def watched(*args, **more):
+            outcomes.append(fill(*args, **more))
+            return outcomes[-1]
+
+        monkeypatch.setattr(target, "fill", watched)
         reading, proceed = threading.Event(), threading.Event()
         results = iter(["from the slow one", "from the fast one"])
 
-        @cacheable(key=lambda: 1)
+        @cacheable(key=lambda: 1, wait=0.05)  # so long the fast one waits for the slow one
         def function():
             result = next(results)
             if result == "from the slow one":

@@ -158,13 +158,12 @@ def test_a_fill_does_not_replace_a_set_of_the_same_clock(cache: Cache) -> None:
 
 
 def get_without_guard(cache: Cache) -> Callable[[bytes], bytes | None]:
-    """`Cache._make_get` as it was: a get within a get uses the same reader."""
-    reader = cache._new_reader(4096, bound=True)
-    value = lib.zoo_reader_value(reader)
-    zoo_get, unpack = lib.zoo_get, ffi.unpack
+    """A get as it must not be: all gets, one within the other too, share a buffer."""
+    value, needed = ffi.new("char[4096]"), ffi.new("uint64_t *")
+    handle, zoo_get, unpack = cache.segment.handle, lib.zoo_get, ffi.unpack
 
     def get(key: bytes) -> bytes | None:
-        n = zoo_get(reader, key, len(key))
+        n = zoo_get(handle, key, len(key), value, 4096, needed)
         return unpack(value, n) if n >= 0 else None
 
     return get

@@ -62,15 +62,24 @@ def test_a_string_is_not_a_list_of_tags(cache: Cache):
         cache.set("key", b"", tags="Product")
 
 
-def test_a_fill_without_a_stamp_is_not_a_set(cache: Cache):
-    """0 is no stamp: stored as a set, an old value would count as new."""
-    with pytest.raises(ValueError, match="stamp"):
-        cache.fill("key", b"old", 0)
+@pytest.mark.parametrize("stamp", [-1, 2**48 - 1, 2**64, 10**30, 1.5, None, "1", b"1"])
+def test_a_fill_without_a_stamp_is_not_a_set(cache: Cache, stamp):
+    """Stored as a set, an old value would count as new."""
+    with pytest.raises(ValueError, match="not a stamp: call stamp"):
+        cache.fill("key", b"old", stamp)
+    assert cache.get("key") is None
+
+
+def test_a_fill_with_the_stamp_of_a_retired_segment_is_not_a_set(cache: Cache):
+    """Which is 0: the segment was replaced before the computation began."""
+    assert cache.fill("key", b"old", 0) is Outcome.RETIRED
+    assert cache.get("key") is None
 
 
 def test_values_of_all_sizes(segment_name):
     cache = Cache(Segment(segment_name, 16 << 20))
-    for size in (0, 1, 7, 8, 4096, 128 * 1024 - 100, 128 * 1024, 500_000, 1_900_000):
+    most = cache.segment.max_record - 64  # what else is in a record
+    for size in (0, 1, 7, 8, 4096, 128 * 1024 - 100, 128 * 1024, 500_000, most):
         value = os.urandom(size)
         assert cache.set("key", value) is Outcome.STORED
         assert cache.get("key") == value

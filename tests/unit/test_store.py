@@ -25,7 +25,7 @@ from zoocache.exceptions import (
     SegmentPermissionError,
     TagError,
 )
-from zoocache.shm import Cache, Segment, path_of, unlink
+from zoocache.shm import Cache, Outcome, Segment, path_of, unlink
 
 MIB = 1 << 20
 _numbers = itertools.count(1)
@@ -396,6 +396,23 @@ class TestInvalidate:
             with pytest.raises(error) as caught:
                 call()
             assert isinstance(caught.value, SegmentError)
+
+    @pytest.mark.parametrize("enabled", [True, False])
+    def test_one_of_a_newer_layout_is_cleared(self, name, enabled) -> None:
+        """Workers that were not restarted since an upgrade still write."""
+        newer = Cache(Segment(name, MIB))
+        newer.set("key", b"value", tags=["Product:1"])
+        stamp = newer.stamp()
+        with open(path_of(name), "r+b") as file:
+            file.seek(8)
+            file.write((999).to_bytes(4, "little"))
+        zoocache.configure(name=name, enabled=enabled)
+        zoocache.invalidate("Product:2")  # what it cannot read, it drops whole
+        assert newer.get("key") is None
+        assert newer.fill("key", b"old", stamp) is Outcome.BORN_DEAD
+        newer.set("key", b"value")
+        zoocache.clear()
+        assert newer.get("key") is None
 
     def test_statistics_count_for_the_whole_host(self, name) -> None:
         zoocache.configure(name=name, size=MIB)

@@ -14,10 +14,14 @@ def deaf():
 
 def late_stamp():
     """A fill counts from when it is stored, not from before its read."""
-    fill = Cache.fill
-    Cache.fill = lambda self, key, value, stamp, **options: fill(
-        self, key, value, self.stamp(), **options
-    )
+    opens = Cache.__init__
+
+    def opens_and_fills_late(self, segment):
+        opens(self, segment)
+        fill = self.fill
+        self.fill = lambda key, value, stamp, **options: fill(key, value, self.stamp(), **options)
+
+    Cache.__init__ = opens_and_fills_late
 
 
 def dies_before_invalidating():
