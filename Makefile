@@ -16,11 +16,15 @@ serve: $(VENV)/.demo  ## keep the example site up, to click through
 test: $(VENV)/.test   ## the whole test-suite, in parallel
 	$(BIN)/python -m pytest -n $(WORKERS)
 
+test-versions: $(VENV)/.dev  ## the test-suite on every supported Python and Django that is here
+	$(BIN)/nox
+
 lint: $(VENV)/.dev    ## style, types, and the C core without a warning
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/python/*.c tests/c/*.[ch]
+	$(BIN)/python tests/c/edges.py
 	$(MAKE) -C tests/c lint
 
 fuzz:            ## hostile segments, by libFuzzer: FUZZ_SECONDS (30) for each target; needs clang
@@ -59,4 +63,4 @@ $(VENV)/.bench: $(SOURCES) | $(VENV)/bin/python
 	    for peer in uWSGI pylibmc; do $(BIN)/pip install --quiet $$peer || true; done; }
 	touch $@
 
-.PHONY: help demo serve test lint fuzz check-model bench clean
+.PHONY: help demo serve test test-versions lint fuzz check-model bench clean

@@ -1,5 +1,5 @@
-# Two extensions are built from csrc/: cffi's, by build_ffi.py, and the door of the hot
-# operations (csrc/python/), which has the core compiled in. Everything else is in pyproject.toml.
+# Two extensions are built from csrc/: cffi's, by build_ffi.py, which has the core in it, and the
+# door of the hot operations (csrc/python/), which calls that. Everything else is in pyproject.toml.
 from __future__ import annotations
 
 import sysconfig
@@ -18,7 +18,7 @@ def sources(pattern: str) -> list[str]:
 
 door = Extension(
     "zoocache.shm._door",
-    sources=sources("csrc/python/*.c") + sources("csrc/zoo_*.c"),
+    sources=sources("csrc/python/*.c"),
     depends=sources("csrc/zoo_*.h"),
     include_dirs=["csrc"],
     define_macros=[("_GNU_SOURCE", None)] + [("Py_LIMITED_API", "0x030a0000")] * LIMITED,

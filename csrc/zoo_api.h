@@ -56,6 +56,8 @@ enum {
     ZOO_STATS = 32,
     ZOO_EVENT_TEXT = 24,
     ZOO_SESSION_BYTES = 64,
+    ZOO_LANES = 64,     /* commits announced at once */
+    ZOO_LANE_TAGS = 40, /* of one commit; more announce everything */
 };
 
 /* Indexes into the array that zoo_stats() fills. */
@@ -85,6 +87,8 @@ typedef enum {
     ZOO_N_ANNOUNCED = 22,  /* intents: commits announced */
     ZOO_N_NO_LANE = 23,    /* intents: announcements that found no lane: all miss for a while */
     ZOO_N_REAPED = 24,     /* intents: lanes taken over from the dead */
+    ZOO_N_COMPARED = 25,   /* hits that were compared with their source */
+    ZOO_N_DIFFERED = 26,   /* those that were not what the source said */
 } zoo_stat;
 
 /* What zoo_check() found. Every field from `words_misplaced` on must be 0 at rest. */
@@ -173,6 +177,8 @@ size_t zoo_keys(zoo_seg *seg, uint64_t *cursor, char *buf, size_t cap);
 
 /* The clock now. Take it before reading what a fill is made from. 0: the segment is retired. */
 uint64_t zoo_stamp(zoo_seg *seg);
+/* What the clock would be by physical time alone: ZOO_STAMPS_PER_SECOND. */
+uint64_t zoo_time(const zoo_seg *seg);
 /* Makes stale every entry stored from before now that depends on one of the NUL-separated tags. */
 int zoo_invalidate(zoo_seg *seg, const char *tags, size_t tags_len);
 /* The same for every entry. */
@@ -210,10 +216,10 @@ typedef struct {
 
 /*
  * Intents: zoo_announce() makes every entry that depends on one of the tags miss
- * until zoo_settle(). `session` names the database session, for whoever must
- * find out what became of it. ZOO_CROWDED: no lane was free, and all entries
- * miss for `quarantine_ms`; the ticket is then 0 and settles nothing but tags
- * that are given to zoo_invalidate(). ZOO_RETIRED: announce in the successor too.
+ * until zoo_settle(); with NULL for the tags, every entry. `session` names the database session,
+ * for whoever must find out what became of it. ZOO_CROWDED: no lane was free, and all entries miss
+ * for `quarantine_ms`; the ticket is then 0 and settles nothing but tags that are given to
+ * zoo_invalidate(). ZOO_RETIRED: announce in the successor too.
  */
 int zoo_announce(zoo_seg *seg, const char *tags, size_t tags_len, const char *session,
                  uint32_t quarantine_ms, uint64_t *ticket);
@@ -251,9 +257,32 @@ size_t zoo_events(zoo_seg *seg, uint64_t from, zoo_event *out, size_t n);
 /* The hash of a tag, as events and dependencies have it. 0 if it is none. */
 uint64_t zoo_hash_of_tag(zoo_seg *seg, const char *tag, size_t len);
 
+/* What is known of an entry, fresh or not. */
+typedef struct {
+    uint64_t stamp;     /* when its computation began */
+    uint64_t expiry_ms; /* CLOCK_BOOTTIME; 0: never */
+    uint64_t value_len; /* in bytes */
+    uint64_t n_deps;
+    uint64_t key_tag; /* the tag that a delete of its key bumps */
+} zoo_entry;
+
+/*
+ * What a get of the key would come to, without being counted, and what it would
+ * judge by. Copies as many of the entry's dependency hashes as `cap` bytes take.
+ */
+int zoo_explain(zoo_seg *seg, const char *key, size_t key_len, zoo_entry *out, char *deps,
+                size_t cap);
+/* A clock that is at least that of the tag's last invalidation; of tag 0: of the last clear. */
+uint64_t zoo_clock_of(zoo_seg *seg, uint64_t tag);
+
 void zoo_stats(zoo_seg *seg, uint64_t *counters);
+/* Counts a hit that was compared with its source. */
+void zoo_note_compared(zoo_seg *seg, int differed);
 /* Verifies a segment at rest. Returns the number of violations, or UINT64_MAX without memory. */
 uint64_t zoo_check(zoo_seg *seg, zoo_report *report);
+
+/* The address of the core's own functions, struct zoo_core, for python/zoo_door.c. */
+uint64_t zoo_core(void);
 
 /* Benchmarks: does nothing; does nothing with a get's arguments; `n` gets in a loop. */
 void zoo_empty(void);

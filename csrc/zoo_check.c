@@ -9,6 +9,7 @@
 #include "zoo_layout.h"
 
 /* Counts the other words of the bucket, from slot `after` on, that hold the same key. */
+/* no edge: at rest nobody writes; here and below. */
 static uint64_t doubles(zoo_seg *seg, const zoo_word *bucket, unsigned after,
                         const struct zoo_rec *rec, uint64_t key_hash)
 {
@@ -24,6 +25,7 @@ static uint64_t doubles(zoo_seg *seg, const zoo_word *bucket, unsigned after,
     return n;
 }
 
+/* no edge: at rest. */
 static void check_bucket(zoo_seg *seg, zoo_word *bucket, char *value, zoo_report *report)
 {
     for (unsigned i = 0; i < ZOO_WAYS; i++) {
@@ -53,6 +55,7 @@ static void check_bucket(zoo_seg *seg, zoo_word *bucket, char *value, zoo_report
     }
 }
 
+/* no edge: at rest. */
 static void check_tables(zoo_seg *seg, zoo_report *report)
 {
     uint64_t now = zoo_hlc_read(seg), active = zoo_load_acquire(&seg->hdr->active_lanes);

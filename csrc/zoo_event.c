@@ -99,7 +99,8 @@ static bool read_event(const zoo_seg *seg, uint64_t number, zoo_event *out)
 
 size_t zoo_events(zoo_seg *seg, uint64_t from, zoo_event *out, size_t n)
 {
-    uint64_t head = zoo_load_acquire(&seg->hdr->event_head); /* a hint: each place is checked */
+    /* no edge: a hint; each place is checked (E15). */
+    uint64_t head = zoo_load_acquire(&seg->hdr->event_head);
     uint64_t most = n < seg->ring_mask + 1 ? n : seg->ring_mask + 1;
     size_t found = 0;
     if (from >= head)

@@ -47,6 +47,13 @@ uint64_t zoo_hlc_physical(void)
     return boot_ns() / ZOO_CLOCK_UNIT_NS & ZOO_CLOCK_MASK;
 }
 
+uint64_t zoo_time(const zoo_seg *seg)
+{
+    int64_t shifted =
+        (int64_t)zoo_hlc_physical() + seg->skew_ms * (1000000 / (int)ZOO_CLOCK_UNIT_NS);
+    return shifted > 0 ? (uint64_t)shifted : 1;
+}
+
 /* E6/A pairs with E6/R in zoo_hlc_tick(): nothing that follows a stamp, the read
  * of the database first of all, happens before it. */
 uint64_t zoo_hlc_read(zoo_seg *seg)
@@ -56,7 +63,7 @@ uint64_t zoo_hlc_read(zoo_seg *seg)
 
 uint64_t zoo_hlc_tick(zoo_seg *seg)
 {
-    uint64_t now = zoo_hlc_physical();
+    uint64_t now = zoo_time(seg);
     for (;;) {
         uint64_t last = zoo_load_relaxed(&seg->hdr->clock); /* the CAS checks it */
         if (last == ZOO_CLOCK_MASK)                         /* invariant 3 */
@@ -75,8 +82,8 @@ int zoo_hlc_merge(zoo_seg *seg, uint64_t remote)
 {
     if (remote <= zoo_hlc_read(seg))
         return 1;
-    if (remote > zoo_hlc_physical() + ZOO_HLC_MAX_LEAD)
+    if (remote > zoo_time(seg) + ZOO_HLC_MAX_LEAD)
         return 0;
-    zoo_max_release(&seg->hdr->clock, remote);
+    zoo_max_release(&seg->hdr->clock, remote); /* E6/R: like a tick, before the words */
     return 1;
 }

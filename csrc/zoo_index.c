@@ -30,7 +30,7 @@
  *  4. Aborting a tentative word is safe at any moment.
  *
  * Edges
- *  E2  the record's bytes, before its word -> the word, before the bytes
+ *  E2  a record's bytes, before its index word -> the word, before its bytes
  *  E7  own tentative word <-> the scan (both inserters store, then load: Dekker)
  *
  *      A: store tentative in slot 3; load slot 5     B: store in slot 5; load slot 3
@@ -135,7 +135,7 @@ unsigned zoo_index_choose_log(zoo_seg *seg, uint64_t key_hash, uint64_t bytes, b
         zoo_load_relaxed(main_log->head) <= main_log->size) /* a hint: nothing rests on it */
         return ZOO_LOG_MAIN;
     for (unsigned i = 0; i < ZOO_WAYS; i++) {
-        uint64_t word = zoo_load_acquire(bucket + i);
+        uint64_t word = zoo_load_acquire(bucket + i); /* no edge: it only chooses the log */
         if (!zoo_index_may_hold(word, key_hash))
             continue;
         uint64_t behind = zoo_log_behind(seg, word);
@@ -216,7 +216,7 @@ int zoo_index_find(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_
         if (got == ZOO_CORRUPT)
             zoo_count(seg, ZOO_N_CORRUPT, 1);
         outcome = ZOO_LAPPED;
-        if (retries > 0 && zoo_load_acquire(bucket + i) != word) { /* replaced meanwhile */
+        if (retries > 0 && zoo_load_acquire(bucket + i) != word) { /* no edge: only whether */
             retries--;
             k--;
         }
@@ -234,6 +234,27 @@ bool zoo_index_has(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_
     return there;
 }
 
+/*
+ * Makes sure that a key whose record could not be read is absent, and stays so:
+ * kills the dead words of its fingerprint (invariant 2). False: look again.
+ */
+bool zoo_index_bury(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len)
+{
+    zoo_word *bucket = zoo_index_bucket(seg, key_hash);
+    uint64_t stamp;
+    for (unsigned i = 0; i < ZOO_WAYS;) {
+        uint64_t word = zoo_load_acquire(bucket + i); /* E2/A */
+        enum match found = zoo_index_may_hold(word, key_hash)
+                               ? match(seg, word, key, key_len, &stamp)
+                               : MATCH_OTHER;
+        if (found == MATCH_YES)
+            return false;
+        if (found == MATCH_OTHER || zoo_cas_seq_cst(bucket + i, word, 0)) /* E7: like a remover's */
+            i++;
+    }
+    return true;
+}
+
 /* Replaces a word that was found by that of a record derived from it; invariant 3. */
 bool zoo_index_swap(zoo_seg *seg, const struct zoo_hit *hit, uint64_t key_hash, unsigned log,
                     zoo_pos pos)
@@ -245,7 +266,11 @@ bool zoo_index_swap(zoo_seg *seg, const struct zoo_hit *hit, uint64_t key_hash, 
 
 enum step { STEP_DONE, STEP_RESTART };
 
-/* Phase 2. The own tentative word is in slot `own`; withdraws it before it asks for a restart. */
+/*
+ * Phase 2. The own tentative word is in slot `own`; withdraws it before it asks
+ * for a restart. E7: whoever empties another's word has stored its own before,
+ * in the one order of all that is sequentially consistent.
+ */
 static enum step look_around(zoo_seg *seg, zoo_word *bucket, unsigned own, uint64_t tentative,
                              uint64_t key_hash, const struct zoo_rec *rec, bool *withdrew)
 {
@@ -348,10 +373,10 @@ int zoo_index_put(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, un
         ZOO_FAULT("index:before-final");
         bool overtaken = is_overtaken(seg, key_hash, rec, mode);
         if (overtaken || !zoo_log_intact(seg, log, pos)) {
-            zoo_cas_seq_cst(bucket + own, tentative, 0);
+            zoo_cas_seq_cst(bucket + own, tentative, 0); /* E7: withdrawn */
             return overtaken ? ZOO_BORN_DEAD : ZOO_LAPPED;
         }
-        if (zoo_cas_seq_cst(bucket + own, tentative, final)) { /* phase 3: linearization */
+        if (zoo_cas_seq_cst(bucket + own, tentative, final)) { /* phase 3: linearization; E7 */
             if (words[own] != 0 && !is_tentative(words[own]) &&
                 zoo_log_behind(seg, words[own]) <= seg->log[zoo_word_log(words[own])].size)
                 zoo_count(seg, ZOO_N_EVICTIONS, 1);
@@ -384,8 +409,8 @@ bool zoo_index_remove(zoo_seg *seg, uint64_t key_hash, const char *key, size_t k
             continue;
         }
         ZOO_FAULT("index:before-remove");
-        if (!zoo_cas_seq_cst(bucket + i, word, 0))
-            continue; /* changed: look at this slot again */
+        if (!zoo_cas_seq_cst(bucket + i, word, 0)) /* E7: like an inserter's own */
+            continue;                              /* changed: look at this slot again */
         if (found == MATCH_YES)
             return true;
         i++;

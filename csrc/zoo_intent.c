@@ -34,7 +34,8 @@
  * Crash: see the table of states. A server may finish a COMMIT after its client
  *   is dead; the lane of a dead owner therefore stays announced for the time
  *   that its owner asked for, and is bumped before and after. A COMMIT that takes
- *   longer than that is not covered. A stopped owner costs misses.
+ *   longer than that is not covered. Time 0 is for an embedded database, whose work
+ *   ends with its process. A stopped owner costs misses.
  *
  * Quarantines are measured in CLOCK_BOOTTIME: all processes of a segment must
  * be in one time namespace.
@@ -57,8 +58,8 @@
  *  E10  the bits, before the announcement returns   -> a get's loads of them
  *  E11  raised words, before the bits are cleared   -> the bits, before the words
  *  E12  cleared bits and count, before a free word  -> the CAS that takes the lane
- *  E16  bits and raised words <-> the segment's state (Dekker; drawn here, kept in zoo_retire.c
- * too)
+ *
+ * With E16 of zoo_retire.c, bits and raised words against the segment's state:
  *
  *      announce: set bits; fence; load state     retire: store state; fence; load lanes
  *
@@ -73,7 +74,7 @@
 
 enum state { FREE = 0, OWNED = 1, QUARANTINE = 2, REAPING = 3 };
 enum { OWNER_SHIFT = 8, SERIAL_SHIFT = 38, SESSION_WORDS = ZOO_SESSION_BYTES / 8 };
-enum { LANE_ATTEMPTS = 8, PAUSE_NS = 50000, REAP_EVERY_MS = 100 };
+enum { LANE_ATTEMPTS = 8, PAUSE_NS = 50000, REAP_EVERY_MS = 100, CROWDED_MS = 10000 };
 
 #define STATE_MASK 3ull
 #define OWNER_MASK ((1ull << (ZOO_SLOT_BITS + ZOO_GENERATION_BITS)) - 1)
@@ -212,7 +213,8 @@ static uint64_t take_lane(zoo_seg *seg)
 /* No lane was free: nobody hits for a while. */
 static int announce_to_all(zoo_seg *seg, uint32_t quarantine_ms)
 {
-    zoo_max_release(&seg->hdr->miss_until, zoo_hlc_now_ms(seg) + quarantine_ms); /* E10/R */
+    uint64_t ms = quarantine_ms > CROWDED_MS ? quarantine_ms : CROWDED_MS;
+    zoo_max_release(&seg->hdr->miss_until, zoo_hlc_now_ms(seg) + ms); /* E10/R */
     ZOO_FAULT("intent:crowded");
     zoo_tag_announce_event(seg);
     zoo_count(seg, ZOO_N_NO_LANE, 1);
@@ -260,6 +262,7 @@ static void reap_if_due(zoo_seg *seg)
     uint64_t now = zoo_hlc_now_ms(seg);
     if (next > now && next - now <= REAP_EVERY_MS)
         return;
+    /* no edge: it only elects one who reaps */
     if (zoo_cas_release(&seg->hdr->next_reap, next, now + REAP_EVERY_MS))
         zoo_reap(seg);
 }
@@ -287,6 +290,8 @@ int zoo_announce(zoo_seg *seg, const char *tags, size_t tags_len, const char *se
     zoo_deps_start(&deps);
     int status = zoo_deps_parse(seg, &deps, tags, tags_len, false);
     zoo_deps_unique(&deps);
+    if (tags == NULL)
+        deps.n = ZOO_LANE_TAGS + 1; /* of which nobody reads one */
     if (status == ZOO_OK && deps.n > 0)
         status = announce(seg, &deps, session, quarantine_ms, ticket);
     zoo_deps_free(&deps);
@@ -300,7 +305,7 @@ int zoo_settle(zoo_seg *seg, uint64_t ticket, int end)
     struct zoo_lane *lane = seg->lanes + lane_of(own);
     if (ticket == 0)
         return ZOO_OK;
-    /* A forked child has its parent's tickets, but not its lanes. */
+    /* A forked child has its parent's tickets, but not its lanes. E12/A */
     if (owner_of(own) != zoo_owner_mine(seg) || zoo_load_acquire(&lane->owner) != own)
         return ZOO_MISS;
     ZOO_FAULT("intent:settling");
@@ -347,7 +352,8 @@ static bool reap_dead(zoo_seg *seg, unsigned index, uint64_t word)
     if (zoo_load_acquire(&lane->count) == 0) /* E9/A; invariant 3 */
         return end_lane(seg, own);
     bump(seg, lane, ZOO_BY_REAPER);
-    return put_in_quarantine(seg, own);
+    bool over = zoo_load_relaxed(&lane->quarantine_ms) == 0; /* after E9/A */
+    return over ? end_lane(seg, own) : put_in_quarantine(seg, own);
 }
 
 int zoo_reap(zoo_seg *seg)
@@ -355,7 +361,7 @@ int zoo_reap(zoo_seg *seg)
     int changed = 0;
     for (unsigned index = 0; index < ZOO_LANES; index++) {
         const struct zoo_lane *lane = seg->lanes + index;
-        uint64_t word = zoo_load_acquire(&lane->owner); /* N15 */
+        uint64_t word = zoo_load_acquire(&lane->owner); /* N15; E12/A */
         switch (word & STATE_MASK) {
         case OWNED:
         case REAPING:
@@ -378,14 +384,14 @@ int zoo_quarantined(zoo_seg *seg, zoo_quarantine *out, int n)
     for (unsigned index = 0; index < ZOO_LANES && found < n; index++) {
         const struct zoo_lane *lane = seg->lanes + index;
         uint64_t words[SESSION_WORDS];
-        uint64_t word = zoo_load_acquire(&lane->owner);
+        uint64_t word = zoo_load_acquire(&lane->owner); /* E12/A */
         if ((word & STATE_MASK) != QUARANTINE)
             continue;
         out[found].ticket = word & ~STATE_MASK;
         out[found].until_ms = zoo_load_relaxed(&lane->until_ms); /* valid if the word stays */
         for (size_t i = 0; i < SESSION_WORDS; i++)
             words[i] = zoo_load_relaxed(lane->session + i); /* the same */
-        zoo_fence_acquire();
+        zoo_fence_acquire(); /* E12: the copies, before the word is looked at again */
         if (zoo_load_relaxed(&lane->owner) != word) /* after the fence */
             continue;
         memcpy(out[found].session, words, ZOO_SESSION_BYTES);
@@ -408,7 +414,8 @@ static bool all_miss(zoo_seg *seg)
         return false;
     if (until > zoo_hlc_now_ms(seg))
         return true;
-    zoo_cas_release(&seg->hdr->miss_until, until, 0); /* it only ever rises, so it is the same */
+    /* no edge: that time is over. It only ever rises, so this is the value that was read. */
+    zoo_cas_release(&seg->hdr->miss_until, until, 0);
     return false;
 }
 

@@ -67,8 +67,8 @@ enum zoo_part_id {
 };
 
 enum { ZOO_LOGS = 2, ZOO_LOG_PROBATION = 0, ZOO_LOG_MAIN = 1 };
-enum { ZOO_WAYS = 8, ZOO_STRIPES = 64, ZOO_LANES = 64, ZOO_OWNERS = 1024, ZOO_CLAIMS = 64 };
-enum { ZOO_LANE_TAGS = 40, ZOO_NAME_BYTES = 256 };
+enum { ZOO_WAYS = 8, ZOO_STRIPES = 64, ZOO_OWNERS = 1024, ZOO_CLAIMS = 64 };
+enum { ZOO_NAME_BYTES = 256 };
 
 /* Chosen by simulation: bench/policy/. */
 enum {
@@ -298,6 +298,7 @@ int zoo_retire_replace(const char *object, int old_fd, uint64_t size, uint32_t w
 
 static inline bool zoo_retire_noticed(zoo_seg *seg)
 {
+    /* no edge: the clock and the root keep it from serving; this only names the reason */
     return zoo_load_acquire(&seg->hdr->state) == ZOO_STATE_RETIRED;
 }
 
@@ -343,6 +344,7 @@ uint64_t zoo_rec_bytes(const struct zoo_rec *rec);
 uint64_t zoo_key_hash(const zoo_seg *seg, const char *key, size_t key_len);
 int zoo_index_find(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len,
                    struct zoo_hit *hit);
+bool zoo_index_bury(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len);
 bool zoo_index_has(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len);
 unsigned zoo_index_choose_log(zoo_seg *seg, uint64_t key_hash, uint64_t bytes, bool *ghost);
 int zoo_index_put(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, unsigned log,
@@ -362,6 +364,21 @@ int zoo_invalidate_hashed(zoo_seg *seg, const uint64_t *hashes, size_t n,
                           const struct zoo_name *names);
 int zoo_entry_state(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash);
 
+/* zoo_core.c */
+struct zoo_core {
+    int (*find)(zoo_seg *seg, const char *key, size_t key_len, struct zoo_hit *hit);
+    int (*take)(zoo_seg *seg, struct zoo_hit *hit, char *value, uint64_t grace_ms);
+    void (*close)(struct zoo_hit *hit);
+    int (*store)(zoo_seg *seg, int mode, const char *key, size_t key_len, const char *value,
+                 size_t value_len, uint64_t ttl_ms, struct zoo_deps *deps, uint64_t stamp);
+    int (*invalidate)(zoo_seg *seg, const uint64_t *hashes, size_t n, const struct zoo_name *names);
+    void (*deps_start)(struct zoo_deps *deps);
+    int (*deps_add)(struct zoo_deps *deps, uint64_t hash);
+    int (*deps_add_path)(const zoo_seg *seg, struct zoo_deps *deps, const char *path, size_t len,
+                         bool prefixes);
+    void (*deps_free)(struct zoo_deps *deps);
+};
+
 /* zoo_modify.c */
 int zoo_modify_replace(zoo_seg *seg, uint64_t key_hash, struct zoo_rec *head, const char *value);
 
@@ -379,7 +396,7 @@ bool zoo_owner_alive_as(zoo_seg *seg, uint64_t owner, unsigned generation_bits);
 /* zoo_intent.c */
 bool zoo_intent_pending(zoo_seg *seg, const uint64_t *deps, size_t n_deps);
 
-/* Is there any commit under way, or was there one without a lane? */
+/* Is there any commit under way, or was there one without a lane? E10/A */
 static inline bool zoo_intent_any(zoo_seg *seg)
 {
     return (zoo_load_acquire(&seg->hdr->active_lanes) | zoo_load_acquire(&seg->hdr->miss_until)) !=

@@ -22,9 +22,8 @@
  *     place, or a lap earlier, do not pass.
  *
  * Edges
- *  E1  the head's advance, before the bytes        -> copied bytes, before the head
- *  E2  a record's bytes, before its index word     -> the word, before its bytes
- *      (published in zoo_index.c; the head's advance travels along)
+ *  E1  the head's advance, before the bytes -> copied bytes, before the head
+ * E2 of zoo_index.c publishes a record; the head's advance travels along.
  *
  * Source: the copy-then-validate reader is a seqlock over log positions
  * (Boehm, Can Seqlocks Get Along With Programming Language Memory Models, 2012);
@@ -56,7 +55,7 @@ static bool intact(const struct zoo_log *log, zoo_pos pos, uint64_t head)
 
 bool zoo_log_intact(zoo_seg *seg, unsigned log, zoo_pos pos)
 {
-    return intact(&seg->log[log], pos, zoo_load_acquire(seg->log[log].head));
+    return intact(&seg->log[log], pos, zoo_load_acquire(seg->log[log].head)); /* E1 */
 }
 
 uint64_t zoo_rec_bytes(const struct zoo_rec *rec)
@@ -119,7 +118,7 @@ static int spoilt(zoo_seg *seg, const struct zoo_hit *hit)
 int zoo_log_open(zoo_seg *seg, uint64_t word, struct zoo_hit *hit)
 {
     const struct zoo_log *log = &seg->log[zoo_word_log(word)];
-    uint64_t head = zoo_load_acquire(log->head);
+    uint64_t head = zoo_load_acquire(log->head); /* E2: it is behind the word's record */
     hit->word = word;
     hit->pos = position_of(word, head);
     /* The header lies within what was reserved; its lengths are checked below. */
@@ -183,6 +182,6 @@ void zoo_log_close(struct zoo_hit *hit)
 /* Bytes reserved in a word's log behind the start of its record. Over the log's size: lapped. */
 uint64_t zoo_log_behind(zoo_seg *seg, uint64_t word)
 {
-    uint64_t head = zoo_load_acquire(seg->log[zoo_word_log(word)].head);
+    uint64_t head = zoo_load_acquire(seg->log[zoo_word_log(word)].head); /* no edge: a hint */
     return head - position_of(word, head).bytes;
 }

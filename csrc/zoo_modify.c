@@ -26,7 +26,12 @@ enum { ATTEMPTS = 100000, NUMBER_BYTES = 24, VALUE_ON_STACK = 512 };
 static int find_live(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len,
                      struct zoo_hit *hit)
 {
-    if (zoo_index_find(seg, key_hash, key, key_len, hit) != ZOO_OK)
+    int outcome;
+    /* Who is told that there is nothing must not find it afterwards. */
+    do
+        outcome = zoo_index_find(seg, key_hash, key, key_len, hit);
+    while (outcome == ZOO_LAPPED && !zoo_index_bury(seg, key_hash, key, key_len));
+    if (outcome != ZOO_OK)
         return zoo_retire_noticed(seg) ? ZOO_RETIRED : ZOO_MISS;
     hit->key_hash = key_hash;
     if (zoo_entry_state(seg, hit->rec, key_hash) == ZOO_OK)

@@ -38,6 +38,7 @@
  *
  * Edge
  *  E13  the generation, before a word that names it -> that word, before the generation
+ *  E17  within a process: its owner, before `taken` -> `taken`, before the owner
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -192,7 +193,7 @@ static int join(zoo_seg *seg, const char *object)
         int status = use_file(object, &file);
         if (status != ZOO_OK)
             return status;
-        zoo_cas_seq_cst(&seg->hdr->owner_file, 0, file->ino);
+        zoo_cas_seq_cst(&seg->hdr->owner_file, 0, file->ino); /* no edge: one word decides */
         ZOO_FAULT("owner:file-named");
         member = calloc(1, sizeof *member);
         if (member == NULL || zoo_load_acquire(&seg->hdr->owner_file) != file->ino) {
@@ -232,7 +233,7 @@ void zoo_owner_release(zoo_seg *seg)
     seg->member = NULL;
     if (--member->uses == 0) {
         uint64_t owner = zoo_load_relaxed(&member->owner); /* under the mutex */
-        /* What it leaves is dead now, even if the file stays open for another segment. */
+        /* What it leaves is dead now, even if the file stays open for another segment. E13/R */
         if (zoo_load_relaxed(&member->taken) == zoo_forks + 1)
             zoo_add_seq_cst(seg->owners + (owner & SLOT_MASK), 1);
         struct zoo_member **at = &members;
@@ -304,7 +305,7 @@ static uint64_t take_owner(zoo_seg *seg, struct zoo_member *member)
     while (generation == 0);
     ZOO_FAULT("owner:counted");
     zoo_store_relaxed(&member->owner, generation << ZOO_SLOT_BITS | slot);
-    zoo_store_release(&member->taken, zoo_forks + 1); /* within the process: after the owner */
+    zoo_store_release(&member->taken, zoo_forks + 1); /* E17/R */
     return generation << ZOO_SLOT_BITS | slot;
 }
 
@@ -314,8 +315,8 @@ uint64_t zoo_owner_mine(zoo_seg *seg)
     struct zoo_member *member = seg->member;
     if (member == NULL)
         return 0;
-    if (zoo_load_acquire(&member->taken) == zoo_forks + 1)
-        return zoo_load_relaxed(&member->owner); /* stored before `taken` */
+    if (zoo_load_acquire(&member->taken) == zoo_forks + 1) /* E17/A */
+        return zoo_load_relaxed(&member->owner);           /* stored before `taken` */
     enter();
     uint64_t owner = take_owner(seg, member);
     leave();
@@ -339,8 +340,8 @@ bool zoo_owner_alive_as(zoo_seg *seg, uint64_t owner, unsigned generation_bits)
     if (((now ^ owner) & mask) != 0)
         return false;
     if (member == NULL)
-        return true; /* invariant 2 */
-    bool taken = zoo_load_acquire(&member->taken) == zoo_forks + 1;
+        return true;                                                       /* invariant 2 */
+    bool taken = zoo_load_acquire(&member->taken) == zoo_forks + 1;        /* E17/A */
     if (taken && ((zoo_load_relaxed(&member->owner) ^ owner) & mask) == 0) /* before `taken` */
         return true; /* one's own lock never shows */
     ZOO_FAULT("owner:asking");

@@ -101,7 +101,7 @@ static int map_words(int fd, struct words *words)
     return ZOO_E_FORMAT;
 }
 
-/* Ends a segment. Returns a clock that is not below its last one. */
+/* Ends a segment. Returns a clock that is not below its last one. E3/R, E6/R; E16 at the end. */
 static uint64_t retire(const struct words *words)
 {
     zoo_max_release(words->root, ZOO_CLOCK_MASK);
@@ -135,7 +135,7 @@ static bool is_nameless(zoo_seg *seg)
     return fstat(seg->fd, &st) == 0 && (uint64_t)st.st_ino == seg->inode && st.st_nlink == 0;
 }
 
-/* Has the object lost its name, or did somebody die while it retired the segment? */
+/* Has the object lost its name, or did somebody die while it retired the segment? E3/A */
 static bool is_to_be_retired(zoo_seg *seg)
 {
     return zoo_load_acquire(&seg->hdr->root) == ZOO_CLOCK_MASK || is_nameless(seg);
@@ -183,6 +183,7 @@ static uint64_t drain(const char *object, int fd, const struct words *words, uin
     bool readable = zoo_segment_attach(fd, true, &old) == ZOO_OK;
     if (readable) /* who is no owner takes no lane over; then the wait is all there is */
         zoo_owner_attach(old, object);
+    /* E16: after the fence of retire() */
     for (uint32_t waited = 0; zoo_load_acquire(words->lanes) != 0; waited += POLL_MS) {
         if (readable && zoo_reap(old) > 0)
             continue;
@@ -190,10 +191,10 @@ static uint64_t drain(const char *object, int fd, const struct words *words, uin
             break;
         pause_ms(POLL_MS);
     }
-    if (zoo_load_acquire(words->lanes) != 0)
+    if (zoo_load_acquire(words->lanes) != 0) /* E16 */
         miss_until = boot_ms() + QUARANTINE_MS;
     if (readable) {
-        uint64_t without_lane = zoo_load_acquire(&old->hdr->miss_until);
+        uint64_t without_lane = zoo_load_acquire(&old->hdr->miss_until); /* E10/A, E16 */
         if (without_lane > miss_until)
             miss_until = without_lane;
         zoo_owner_release(old);
@@ -292,7 +293,7 @@ int zoo_clear_foreign(const char *name)
     if (status == ZOO_OK) {
         uint64_t last;
         do
-            last = zoo_load_acquire(words.clock);
+            last = zoo_load_acquire(words.clock); /* E6/A */
         while (last != ZOO_CLOCK_MASK && !zoo_cas_seq_cst(words.clock, last, last + 1));
         zoo_max_release(words.root, last == ZOO_CLOCK_MASK ? last : last + 1); /* E3/R */
         zoo_add_seq_cst(words.events, 1);

@@ -488,5 +488,6 @@ uint64_t zoo_max_record(const zoo_seg *seg)
 
 void zoo_skew(zoo_seg *seg, int64_t ms)
 {
-    seg->skew_ms = ms;
+    int64_t decade = (int64_t)10 * 366 * 86400 * 1000;
+    seg->skew_ms = ms > decade ? decade : ms < -decade ? -decade : ms;
 }

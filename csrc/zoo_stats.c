@@ -16,3 +16,10 @@ void zoo_stats(zoo_seg *seg, uint64_t *counters)
             counters[k] += zoo_load_relaxed(seg->stats + i * ZOO_STATS + k); /* statistics only */
     }
 }
+
+void zoo_note_compared(zoo_seg *seg, int differed)
+{
+    zoo_count(seg, ZOO_N_COMPARED, 1);
+    if (differed)
+        zoo_count(seg, ZOO_N_DIFFERED, 1);
+}

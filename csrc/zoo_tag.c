@@ -21,7 +21,6 @@
  * Edges
  *  E3  a raised word, before invalidate returns    -> a reader's word load
  *  E4  the floor, before the word that it replaces -> words, before the floor
- *  E5  words and root, before the event counter    -> (readers of the counter)
  *  E6  the tick, before the words                  -> a fill's stamp (zoo_hlc.c)
  */
 #include "zoo_fault.h"
@@ -66,7 +65,7 @@ void zoo_tag_raise(zoo_seg *seg, uint64_t tag, uint64_t clock)
         unsigned own = 0, empty = 0, oldest = 1;
         uint64_t words[ZOO_WAYS];
         for (unsigned i = 1; i < ZOO_WAYS; i++) {
-            words[i] = zoo_load_acquire(set + i);
+            words[i] = zoo_load_acquire(set + i); /* no edge: the CAS checks it */
             if (words[i] == 0)
                 empty = i;
             else if (words[i] >> ZOO_CLOCK_BITS == tag >> ZOO_CLOCK_BITS)
@@ -79,8 +78,8 @@ void zoo_tag_raise(zoo_seg *seg, uint64_t tag, uint64_t clock)
         if (own && folded >= clock)
             return;
         if (!own && !empty) {
-            if (clock <= folded) { /* older than all: only the floor */
-                zoo_max_release(set, clock);
+            if (clock <= folded) {           /* older than all: only the floor */
+                zoo_max_release(set, clock); /* E3/R */
                 return;
             }
             zoo_max_release(set, folded); /* E4/R: before the word changes */
@@ -107,7 +106,7 @@ void zoo_tag_raise_root(zoo_seg *seg, uint64_t clock)
  */
 void zoo_tag_announce_event(zoo_seg *seg)
 {
-    zoo_add_seq_cst(&seg->hdr->events, 1); /* E5/R */
+    zoo_add_seq_cst(&seg->hdr->events, 1); /* no edge: nobody reads it yet; invariant 3 */
     zoo_fence_seq_cst();
 }
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,10 +14,10 @@ from zoocache import codec, config, store
 from zoocache.exceptions import TagError, UnstorableError
 from zoocache.identity import CACHED, identity_of, name_of
 from zoocache.shm import Cache, Flight, Landing, Outcome
+from zoocache.turns import Found, Wanted
 
 P = ParamSpec("P")
 R = TypeVar("R")
-POLL_SECONDS = 0.002  # how often a task looks whether another has computed its value
 
 Tags = Iterable[str] | Callable[..., Iterable[str]]
 
@@ -27,10 +25,11 @@ Tags = Iterable[str] | Callable[..., Iterable[str]]
 class Frame:
     """A computation under way: what its result will depend on, and when it began."""
 
-    __slots__ = ("deps", "leads", "stamp", "storable", "tags")
+    __slots__ = ("deps", "leads", "observes", "stamp", "storable", "tags")
 
-    def __init__(self, stamp: int, leads: bool = False) -> None:
+    def __init__(self, stamp: int, leads: bool = False, observes: bool = False) -> None:
         self.stamp = stamp
+        self.observes = observes  # depends on all that it reads, cached or not
         self.leads = leads  # others may be waiting for it, or for one that it is part of
         self.tags: set[str] = set()
         self.deps: set[bytes] = set()
@@ -57,10 +56,18 @@ def current_frame() -> Frame | None:
 
 
 @contextmanager
-def computing(stamp: int, *, leads: bool = False) -> Iterator[Frame]:
-    """Runs a computation in a frame of its own and hands what it used to the enclosing one."""
+def computing(stamp: int, *, leads: bool = False, observes: bool = False) -> Iterator[Frame]:
+    """Runs a computation in a frame of its own and hands what it used to the enclosing one.
+
+    One that `observes` depends on everything that a framework sees it read, not
+    only on what was cached.
+    """
     outer = _frame.get()
-    frame = Frame(stamp, leads or (outer is not None and outer.leads))
+    frame = Frame(
+        stamp,
+        leads or (outer is not None and outer.leads),
+        observes or (outer is not None and outer.observes),
+    )
     token = _frame.set(frame)
     try:
         yield frame
@@ -120,10 +127,22 @@ def cacheable(
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         recipe = _Recipe(function, ttl, deps if callable(deps) else tuple(deps), key, grace, wait)
-        is_async = inspect.iscoroutinefunction(function)
-        wrapper = recipe.wrap_async() if is_async else recipe.wrap()
-        setattr(wrapper, CACHED, True)
-        return wrapper
+        wrapped: Callable[P, R] = recipe.wrapper()
+        return wrapped
+
+    return decorate
+
+
+def observing(
+    *, ttl: float | None = None, deps: Tags = (), key: Callable[..., object]
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`cacheable` for a function that depends on everything a framework sees it read."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        given = deps if callable(deps) else tuple(deps)
+        recipe = _Recipe(function, ttl, given, key, 0, 10, observes=True)
+        wrapped: Callable[P, R] = recipe.wrapper()
+        return wrapped
 
     return decorate
 
@@ -131,25 +150,16 @@ def cacheable(
 class _Call(NamedTuple):
     target: Cache
     entry: bytes
+    namespace: bytes
     oldest: int | None
     """The stamp of the oldest snapshot that the computation may read from."""
+    began: int | None
+    """The stamp since when its arguments may have been loaded."""
 
     def stamp(self) -> int:
         """The stamp of a computation that begins now."""
-        now = self.target.stamp()
-        return now if self.oldest is None else min(now, self.oldest)
-
-
-class _Found(NamedTuple):
-    value: Any
-    fresh: bool
-
-
-class _Turn(NamedTuple):
-    """What a caller who missed is to do: compute, or return what was found meanwhile."""
-
-    flight: Flight | None
-    found: _Found | None
+        known = (self.target.stamp(), self.oldest, self.began)
+        return min(stamp for stamp in known if stamp is not None)
 
 
 class _Lead:
@@ -171,7 +181,9 @@ class _Recipe:
         key: str | Callable[..., object] | None,
         grace: float,
         wait: float,
+        observes: bool = False,
     ) -> None:
+        self.observes = observes
         self.grace = grace
         self.patience = wait
         self.function = function
@@ -186,7 +198,9 @@ class _Recipe:
         # At the first call and not before: only then is a closure complete.
         return identity_of(self.function, closure=self.key is None)
 
-    def entry_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
+    def entry_key(
+        self, namespace: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bytes | None:
         """The key of a call's entry; None, logged once, if the arguments cannot name one."""
         if self.signature is not None:
             bound = self.signature.bind(*args, **kwargs)
@@ -197,7 +211,7 @@ class _Recipe:
         else:
             named = (args, sorted(kwargs.items()))
         try:
-            encoded = self.identity + codec.encode_name(named)
+            encoded = self.identity + namespace + codec.encode_name(named)
         except UnstorableError as error:
             store.log_once(
                 f"a call of {self.name} is not cached: what it depends on cannot name an entry "
@@ -206,20 +220,21 @@ class _Recipe:
             return None
         return b"f" + blake2b(encoded, digest_size=20).digest()
 
-    def find(self, call: _Call) -> _Found | None:
+    def find(self, call: _Call) -> Found | None:
         """The result on a hit; within the grace it may be one that has expired."""
         frame = _frame.get()
         try:
-            if frame is None and not self.grace:
+            if frame is None and not self.grace and call.oldest is None:
                 data = call.target.get(call.entry)
-                return None if data is None else _Found(codec.decode(data), True)
+                return None if data is None else Found(codec.decode(data), True)
             found = call.target.get_with_deps(call.entry, grace=self.grace)
-            if found is None:
+            # Newer than the oldest open snapshot, it may not be what this thread would read.
+            if found is None or (call.oldest is not None and found.stamp > call.oldest):
                 return None
             value = codec.decode(found.value)
             if frame is not None:
                 frame.absorb_hit(found.deps)
-            return _Found(value, found.fresh)
+            return Found(value, found.fresh)
         except codec.StaleFormat:
             return None
 
@@ -234,67 +249,25 @@ class _Recipe:
             if frame is not None:
                 frame.storable = False
             return None
-        entry = self.entry_key(args, kwargs)
+        entry = self.entry_key(guard.namespace, args, kwargs)
         if entry is None:
             if frame is not None:
                 self.declare(frame, args, kwargs)
             return None
-        return _Call(target, entry, guard.stamp)
+        return _Call(target, entry, guard.namespace, guard.stamp, guard.began)
 
-    def take_turn(self, call: _Call, seen: _Found | None) -> _Turn | Flight:
-        """One try to lead. A flight that another leads is returned, to be waited for."""
-        flight = Flight(call.target, call.entry, self.patience)
-        if flight.leads:
-            found = self.find(call)  # who led until a moment ago may have stored it
-            if found is None or not found.fresh:
-                return _Turn(flight, None)
-            flight.end(Landing.STORED)
-            return _Turn(None, found)
-        if seen is not None:  # in grace: somebody is at it
-            return _Turn(None, seen)
+    def wanted(self, call: _Call) -> Wanted:
         frame = _frame.get()
-        if frame is not None and frame.leads:
-            return _Turn(None, None)  # to wait while others wait for us could be for ever
-        return flight
-
-    def after(self, call: _Call, landing: Landing | None) -> _Turn | None:
-        """What to do after a wait; None: try again to lead."""
-        found = self.find(call)
-        if found is not None:
-            return _Turn(None, found)
-        # What was stored and is not there was invalidated: to wait for the next
-        # computation, and the next, would line the callers up.
-        return None if landing is Landing.FAILED else _Turn(None, None)
-
-    def wait_turn(self, call: _Call, seen: _Found | None) -> _Turn:
-        end = time.monotonic() + self.patience
-        while True:
-            turn = self.take_turn(call, seen)
-            if isinstance(turn, _Turn):
-                return turn
-            landing = turn.wait(end - time.monotonic())
-            done = self.after(call, landing)
-            if done is not None:
-                return done
-
-    async def wait_turn_async(self, call: _Call, seen: _Found | None) -> _Turn:
-        end = time.monotonic() + self.patience
-        while True:
-            turn = self.take_turn(call, seen)
-            if isinstance(turn, _Turn):
-                return turn
-            while (landing := turn.poll()) is None and time.monotonic() < end:
-                await asyncio.sleep(POLL_SECONDS)
-            done = self.after(call, landing)
-            if done is not None:
-                return done
+        leads = frame is not None and frame.leads
+        return Wanted(call.target, call.entry, lambda: self.find(call), self.patience, not leads)
 
     def declare(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         frame.tags.update(self.deps(*args, **kwargs) if callable(self.deps) else self.deps)
 
     def keep(self, call: _Call, value: object, frame: Frame) -> Landing:
         """Stores a result, or logs once why not."""
-        if not frame.storable or not store.guard().clean:
+        guard = store.guard()
+        if not frame.storable or not guard.clean or guard.namespace != call.namespace:
             return Landing.UNSTORED
         ttl = self.ttl if self.ttl is not None else store.settings().ttl
         try:
@@ -315,13 +288,21 @@ class _Recipe:
         """A computation; whoever waits for it is told how it ended."""
         lead = _Lead()
         try:
-            with computing(call.stamp(), leads=flight is not None) as frame:
+            leads = flight is not None
+            with computing(call.stamp(), leads=leads, observes=self.observes) as frame:
                 lead.frame = frame
                 yield lead
             lead.landing = self.keep(call, lead.value, frame)
         finally:
             if flight is not None:
                 flight.end(lead.landing)
+
+    def wrapper(self) -> Any:
+        """The decorated function."""
+        is_async = inspect.iscoroutinefunction(self.function)
+        wrapper = self.wrap_async() if is_async else self.wrap()
+        setattr(wrapper, CACHED, True)
+        return wrapper
 
     def wrap(self) -> Callable[..., Any]:
         @functools.wraps(self.function)
@@ -332,7 +313,7 @@ class _Recipe:
             found = self.find(call)
             if found is not None and found.fresh:
                 return found.value
-            turn = self.wait_turn(call, found)
+            turn = self.wanted(call).turn(found)
             if turn.found is not None:
                 return turn.found.value
             with self.led(call, turn.flight) as lead:
@@ -353,7 +334,7 @@ class _Recipe:
             found = self.find(call)
             if found is not None and found.fresh:
                 return found.value
-            turn = await self.wait_turn_async(call, found)
+            turn = await self.wanted(call).turn_async(found)
             if turn.found is not None:
                 return turn.found.value
             with self.led(call, turn.flight) as lead:

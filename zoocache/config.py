@@ -162,7 +162,8 @@ def resolve(keys: Iterable[str] = KEYS) -> Settings:
             winners[key] = (_from_text(key, text), f"{variable} environment variable")
     for source in sources:
         values = source.read()
-        _refuse_unknown(values, source)
+        if keys is KEYS:
+            _refuse_unknown(values, source)
         for key in keys:
             if key in values:
                 winners[key] = (values[key], source.label.format(key=key))

@@ -42,6 +42,10 @@ class Guard(NamedTuple):
     """The stamp of the oldest open snapshot, or None where there is none."""
     clean: bool
     """False while the thread may read its own uncommitted writes."""
+    namespace: bytes = b""
+    """What keeps its entries from those of others: a tenant, a test that is rolled back."""
+    began: int | None = None
+    """The stamp of the start of the work under way, as far as what it loaded may be handed on."""
 
 
 class _State(NamedTuple):
@@ -196,12 +200,16 @@ def invalidate(*tags: str) -> None:
                 f"like 'Product:42', and no NUL character"
             )
     meant = dict.fromkeys(tags)
-    for framework in _frameworks:
-        for tag in tags:
-            meant.update(dict.fromkeys(framework.expand(tag)))
+    for tag in tags:
+        meant.update(dict.fromkeys(expanded(tag)))
     bump(meant)
     for framework in _frameworks:
         framework.observe(meant)
+
+
+def expanded(tag: str) -> set[str]:
+    """What frameworks take a tag for when it is invalidated."""
+    return {meant for framework in _frameworks for meant in framework.expand(tag)}
 
 
 def bump(tags: Iterable[str]) -> None:
@@ -252,7 +260,12 @@ def guard() -> Guard:
     """The strictest of what the registered frameworks say."""
     answers = [framework.guard() for framework in _frameworks]
     stamps = [answer.stamp for answer in answers if answer.stamp is not None]
-    return Guard(min(stamps, default=None), all(answer.clean for answer in answers))
+    return Guard(
+        min(stamps, default=None),
+        all(answer.clean for answer in answers),
+        b"".join(answer.namespace for answer in answers),
+        min((answer.began for answer in answers if answer.began is not None), default=None),
+    )
 
 
 def meaning(tags: Iterable[str]) -> set[str]:

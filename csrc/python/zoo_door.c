@@ -21,6 +21,9 @@
 enum { GET_RETRIES = 3 };
 static const double most_seconds = 1e11; /* three thousand years: no sum overflows */
 
+/* Of the cffi extension: a process must have one core. Every bind() gives the same. */
+static const struct zoo_core *core;
+
 static const char capsule_name[] = "zoocache.shm._door";
 
 /* What the functions of one segment share. */
@@ -96,12 +99,26 @@ static bool take_text(const struct door *door, PyObject *object, struct text *te
     return true;
 }
 
+/* What an entry has beside its value. */
+struct about {
+    PyObject *deps; /* hashes, in bytes */
+    uint64_t stamp;
+};
+
+static bool take_about(const struct zoo_rec *rec, struct about *about)
+{
+    about->stamp = rec->stamp & ~ZOO_STAMP_EXPLICIT;
+    about->deps =
+        PyBytes_FromStringAndSize((const char *)zoo_rec_deps(rec), 8 * (Py_ssize_t)rec->n_deps);
+    return about->deps != NULL;
+}
+
 /*
- * The value of a key as a new bytes object, with the hit still holding its
- * dependencies; or NULL and what came of it, which is < 0 where an exception is set.
+ * The value of a key as a new bytes object, with what else is asked for; or NULL
+ * and what came of it, which is < 0 where an exception is set.
  */
 static PyObject *read_value(const struct door *door, PyObject *key, uint64_t grace_ms,
-                            struct zoo_hit *hit, PyObject **deps, int *outcome)
+                            struct zoo_hit *hit, struct about *about, int *outcome)
 {
     struct text text;
     PyObject *value = NULL;
@@ -110,23 +127,20 @@ static PyObject *read_value(const struct door *door, PyObject *key, uint64_t gra
         return NULL;
     *outcome = ZOO_LAPPED;
     for (int tries = 0; tries < GET_RETRIES && *outcome == ZOO_LAPPED; tries++) {
-        *outcome = zoo_find(door->seg, text.at, (size_t)text.len, hit);
+        *outcome = core->find(door->seg, text.at, (size_t)text.len, hit);
         if (*outcome != ZOO_OK)
             break;
         value = PyBytes_FromStringAndSize(NULL, hit->rec->value_len);
-        if (value != NULL && deps != NULL)
-            *deps = PyBytes_FromStringAndSize((const char *)zoo_rec_deps(hit->rec),
-                                              8 * (Py_ssize_t)hit->rec->n_deps);
-        if (value == NULL || (deps != NULL && *deps == NULL)) {
-            zoo_log_close(hit);
+        if (value == NULL || (about != NULL && !take_about(hit->rec, about))) {
+            core->close(hit);
             *outcome = ZOO_E_MEMORY;
         } else {
-            *outcome = zoo_take(door->seg, hit, PyBytes_AsString(value), grace_ms);
+            *outcome = core->take(door->seg, hit, PyBytes_AsString(value), grace_ms);
         }
         if (*outcome != ZOO_OK && *outcome != ZOO_GRACE) {
             Py_CLEAR(value);
-            if (deps != NULL)
-                Py_CLEAR(*deps);
+            if (about != NULL)
+                Py_CLEAR(about->deps);
         }
     }
     Py_XDECREF(text.encoded);
@@ -151,12 +165,12 @@ static PyObject *get(PyObject *self, PyObject *key)
     Py_RETURN_NONE;
 }
 
-/* find(key, grace_ms) -> (value, dependency hashes, fresh) | None */
+/* find(key, grace_ms) -> (value, dependency hashes, fresh, stamp) | None */
 static PyObject *find(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     struct zoo_hit hit;
     int outcome;
-    PyObject *deps = NULL;
+    struct about about = {NULL, 0};
     if (n != 2) {
         PyErr_SetString(PyExc_TypeError, "find(key, grace_ms)");
         return NULL;
@@ -164,9 +178,10 @@ static PyObject *find(PyObject *self, PyObject *const *args, Py_ssize_t n)
     uint64_t grace_ms = PyLong_AsUnsignedLongLong(args[1]);
     if (PyErr_Occurred())
         return NULL;
-    PyObject *value = read_value(door_of(self), args[0], grace_ms, &hit, &deps, &outcome);
+    PyObject *value = read_value(door_of(self), args[0], grace_ms, &hit, &about, &outcome);
     if (value != NULL)
-        return Py_BuildValue("NNO", value, deps, outcome == ZOO_OK ? Py_True : Py_False);
+        return Py_BuildValue("NNOK", value, about.deps, outcome == ZOO_OK ? Py_True : Py_False,
+                             (unsigned long long)about.stamp);
     if (outcome < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -211,7 +226,7 @@ static bool add_tag(const struct door *door, PyObject *tag, bool prefixes, struc
         return false;
     int status = memchr(text.at, '\0', (size_t)text.len) != NULL
                      ? ZOO_E_TAG
-                     : zoo_deps_add_path(door->seg, deps, text.at, (size_t)text.len, prefixes);
+                     : core->deps_add_path(door->seg, deps, text.at, (size_t)text.len, prefixes);
     Py_XDECREF(text.encoded);
     if (status != ZOO_OK)
         raise_status(door, status, tag);
@@ -245,7 +260,7 @@ static bool gather(const struct door *door, PyObject *tags, PyObject *inherited,
     for (Py_ssize_t i = 0; i + 8 <= len && good; i += 8) {
         uint64_t hash;
         memcpy(&hash, bytes + i, sizeof hash);
-        good = zoo_deps_add(deps, hash) == ZOO_OK;
+        good = core->deps_add(deps, hash) == ZOO_OK;
     }
     if (!good)
         PyErr_NoMemory();
@@ -267,8 +282,8 @@ static int store_one(const struct door *door, int mode, PyObject *key, PyObject 
     int outcome = ZOO_E_ARGUMENT;
     if (PyErr_Occurred() == NULL && PyBytes_AsStringAndSize(value, &bytes, &len) == 0 &&
         take_text(door, key, &text)) {
-        outcome = zoo_store(door->seg, mode, text.at, (size_t)text.len, bytes, (size_t)len, ttl_ms,
-                            deps, stamp);
+        outcome = core->store(door->seg, mode, text.at, (size_t)text.len, bytes, (size_t)len,
+                              ttl_ms, deps, stamp);
         Py_XDECREF(text.encoded);
         if (outcome == ZOO_RETIRED && !note_retired(door)) {
             outcome = ZOO_E_MEMORY;
@@ -310,7 +325,7 @@ static bool take_options(const struct door *door, PyObject *const *args, Py_ssiz
 {
     PyObject *tags = NULL, *deps = Py_None;
     options->ttl_ms = 0;
-    zoo_deps_start(&options->deps);
+    core->deps_start(&options->deps);
     Py_ssize_t named = names == NULL ? 0 : PyTuple_Size(names);
     for (Py_ssize_t i = 0; i < named; i++) {
         PyObject *name = PyTuple_GetItem(names, i);
@@ -352,7 +367,7 @@ static int store(const struct door *door, int mode, PyObject *const *args, Py_ss
     int outcome = ZOO_E_ARGUMENT;
     if (take_options(door, args, n, names, &options))
         outcome = store_one(door, mode, args[0], args[1], options.ttl_ms, &options.deps, stamp);
-    zoo_deps_free(&options.deps);
+    core->deps_free(&options.deps);
     return outcome;
 }
 
@@ -400,7 +415,7 @@ static PyObject *set_many(PyObject *self, PyObject *const *args, Py_ssize_t n, P
     /* A copy: another thread, or the code of a key, may change the original meanwhile. */
     PyObject *failed = PyDict_New(), *items = PyDict_New();
     bool good = failed != NULL && items != NULL && PyDict_Update(items, args[0]) == 0;
-    zoo_deps_start(&options.deps);
+    core->deps_start(&options.deps);
     good = good && take_options(door, args, n, names, &options);
     PyObject *key, *value;
     for (Py_ssize_t at = 0; good && PyDict_Next(items, &at, &key, &value);) {
@@ -409,7 +424,7 @@ static PyObject *set_many(PyObject *self, PyObject *const *args, Py_ssize_t n, P
         good = outcome == ZOO_OK || (member != NULL && PyDict_SetItem(failed, key, member) == 0);
         Py_XDECREF(member);
     }
-    zoo_deps_free(&options.deps);
+    core->deps_free(&options.deps);
     Py_XDECREF(items);
     if (!good)
         Py_CLEAR(failed);
@@ -423,7 +438,7 @@ static PyObject *invalidate(PyObject *self, PyObject *const *args, Py_ssize_t n)
     struct zoo_deps deps;
     struct zoo_name names[ZOO_FEW_DEPS];
     bool good = true;
-    zoo_deps_start(&deps);
+    core->deps_start(&deps);
     for (Py_ssize_t i = 0; i < n && good; i++) {
         good = add_tag(door, args[i], false, &deps);
         if (good && i < ZOO_FEW_DEPS) { /* the text is cached in the str, which args hold */
@@ -436,9 +451,8 @@ static PyObject *invalidate(PyObject *self, PyObject *const *args, Py_ssize_t n)
     }
     int outcome = ZOO_OK;
     if (good && n > 0)
-        outcome =
-            zoo_invalidate_hashed(door->seg, deps.hash, deps.n, n <= ZOO_FEW_DEPS ? names : NULL);
-    zoo_deps_free(&deps);
+        outcome = core->invalidate(door->seg, deps.hash, deps.n, n <= ZOO_FEW_DEPS ? names : NULL);
+    core->deps_free(&deps);
     if (outcome == ZOO_RETIRED && note_retired(door))
         return raise_status(door, outcome, Py_None);
     if (!good || outcome != ZOO_OK)
@@ -450,7 +464,8 @@ static PyObject *invalidate(PyObject *self, PyObject *const *args, Py_ssize_t n)
 #define FAST(f) ((PyCFunction)(void (*)(void))(f))
 static PyMethodDef operations[] = {
     {"get", get, METH_O, "get(key) -> bytes | None"},
-    {"find", FAST(find), METH_FASTCALL, "find(key, grace_ms) -> (value, deps, fresh) | None"},
+    {"find", FAST(find), METH_FASTCALL,
+     "find(key, grace_ms) -> (value, deps, fresh, stamp) | None"},
     {"get_many", get_many, METH_O, "get_many(keys) -> [bytes | None, ...]"},
     {"set", FAST(set), METH_FASTCALL | METH_KEYWORDS,
      "set(key, value, *, ttl=None, tags=()) -> Outcome"},
@@ -466,14 +481,16 @@ static PyMethodDef operations[] = {
 };
 enum { OPERATIONS = sizeof operations / sizeof *operations };
 
-/* bind(address of a zoo_seg, its owner, on_error, outcomes) -> {name: operation} */
+/* bind(zoo_core(), address of a zoo_seg, its owner, on_error, outcomes) -> {name: operation} */
 static PyObject *bind(PyObject *module, PyObject *args)
 {
-    unsigned long long address;
+    unsigned long long table, address;
     PyObject *owner, *on_error, *outcomes;
     (void)module;
-    if (!PyArg_ParseTuple(args, "KOOO!", &address, &owner, &on_error, &PyTuple_Type, &outcomes))
+    if (!PyArg_ParseTuple(args, "KKOOO!", &table, &address, &owner, &on_error, &PyTuple_Type,
+                          &outcomes))
         return NULL;
+    core = (const struct zoo_core *)(uintptr_t)table;
     struct door *door = PyMem_Malloc(sizeof *door);
     if (door == NULL)
         return PyErr_NoMemory();
@@ -494,7 +511,8 @@ static PyObject *bind(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef functions[] = {
-    {"bind", bind, METH_VARARGS, "bind(address, owner, on_error, outcomes) -> {name: operation}"},
+    {"bind", bind, METH_VARARGS,
+     "bind(core, address, owner, on_error, outcomes) -> {name: operation}"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -82,6 +82,31 @@ static void prepare(zoo_seg *seg, int before)
     ripen(seg);
 }
 
+static void lap_and_change(void *arg)
+{
+    struct event *event = arg;
+    lap_log(event->seg, ZOO_LOG_PROBATION);
+    CHECK_EQ(change(event->seg, event->what), ZOO_MISS);
+}
+
+/* A record is lapped while a hit copies it to main: who found nothing has found nothing. */
+static void what_was_not_there_does_not_come_back(void)
+{
+    static const int whats[] = {TOUCH, INCR, SWAP, REPLACE};
+    for (size_t i = 0; i < sizeof whats / sizeof *whats; i++) {
+        zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+        struct event event = {seg, whats[i]};
+        snprintf(context, sizeof context, "%s", names[whats[i]]);
+        prepare(seg, 1);
+        at_point("index:before-swap", lap_and_change, &event);
+        get_text(seg, "key");
+        CHECK(point_passed());
+        CHECK(get_text(seg, "key") == NULL);
+        check_sound(seg);
+        zoo_close(seg);
+    }
+}
+
 /* Whatever was dropped while a change ran is not there afterwards. */
 static void nothing_dropped_comes_back(void)
 {
@@ -244,6 +269,7 @@ static void a_delete_takes_only_what_was_there(void)
 }
 
 const struct suite overtaken_suites[] = {
+    {"overtaken-absent", what_was_not_there_does_not_come_back},
     {"overtaken-drop", nothing_dropped_comes_back},
     {"overtaken-store", what_was_stored_meanwhile_stays},
     {"overtaken-replace", a_replacement_is_as_old_as_its_start},

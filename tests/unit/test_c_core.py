@@ -98,7 +98,7 @@ MUTANTS = {
     "tick-not-strict": (
         "zoo_hlc.c", "now > last ? now : last + 1", "now > last ? now : last", "clock-ticks"),
     "merge-without-bound": (
-        "zoo_hlc.c", "remote > zoo_hlc_physical() + ZOO_HLC_MAX_LEAD", "0", "clock-merges"),
+        "zoo_hlc.c", "remote > zoo_time(seg) + ZOO_HLC_MAX_LEAD", "0", "clock-merges"),
     "fold-without-floor": (
         "zoo_tag.c", "zoo_max_release(set, folded);", "", "tags-never-forget"),
     "floor-not-read": (
@@ -157,6 +157,9 @@ MUTANTS = {
     "add-ignores-what-is-announced": (
         "zoo_index.c", "return state == ZOO_OK || state == ZOO_PENDING;",
         "return state == ZOO_OK;", "modify-announced"),
+    "absent-over-a-dead-word": (
+        "zoo_modify.c", "outcome == ZOO_LAPPED && !zoo_index_bury(", "0 && !zoo_index_bury(",
+        "overtaken-absent"),
     "overtaken-add-says-it-stored": (
         "zoo_index.c", "return mode == ZOO_ADD && !zoo_tag_fresh(",
         "return 0 && mode == ZOO_ADD && !zoo_tag_fresh(", "overtaken-add"),

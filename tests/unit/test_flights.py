@@ -126,7 +126,7 @@ class TestThreads:
     def test_many_keys_do_not_wait_for_each_other(self) -> None:
         together = threading.Barrier(8)
 
-        @cacheable(wait=LONG)
+        @cacheable(key=lambda n: n, wait=LONG)
         def function(n: int) -> int:
             together.wait(SOON)
             return n
@@ -438,14 +438,14 @@ class TestTasks:
     def test_two_that_need_each_other_do_not_wait(self, waiting: Waiters) -> None:
         begun = []
 
-        @cacheable(wait=LONG)
+        @cacheable(key=lambda depth: depth, wait=LONG)
         async def one(depth: int) -> str:
             begun.append(1)
             while len(begun) < 2:
                 await asyncio.sleep(0)
             return "one" + (await other(depth - 1) if depth else "")
 
-        @cacheable(wait=LONG)
+        @cacheable(key=lambda depth: depth, wait=LONG)
         async def other(depth: int) -> str:
             begun.append(2)
             while len(begun) < 2:
@@ -460,12 +460,12 @@ class TestTasks:
     def test_a_task_started_in_a_computation_may_outlive_it(self) -> None:
         tasks = []
 
-        @cacheable(wait=LONG)
+        @cacheable(key=lambda n: n, wait=LONG)
         async def inner(n: int) -> int:
             await asyncio.sleep(0)
             return n
 
-        @cacheable(wait=LONG)
+        @cacheable(key=lambda: 1, wait=LONG)
         async def outer() -> int:
             tasks.append(asyncio.create_task(inner(1)))
             return await inner(2)

@@ -1,6 +1,6 @@
 """The shared-memory core: a segment, and a cache of bytes in it."""
 
-from zoocache.shm.cache import Cache, Found, Outcome
+from zoocache.shm.cache import STAMPS_PER_SECOND, Cache, Found, Outcome
 from zoocache.shm.flight import Flight, Landing
 from zoocache.shm.segment import (
     MIN_SIZE,
@@ -15,6 +15,7 @@ from zoocache.shm.segment import (
 
 __all__ = [
     "MIN_SIZE",
+    "STAMPS_PER_SECOND",
     "Cache",
     "Flight",
     "Found",

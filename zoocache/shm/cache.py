@@ -20,6 +20,7 @@ from zoocache.shm.segment import Segment
 _KEYS_AT_ONCE = 64 * 1024  # bytes
 _LAST = 2**64 - 1
 _MOST_SECONDS = 1e11  # three thousand years: no sum overflows
+STAMPS_PER_SECOND = 250_000
 Key = bytes | str
 
 
@@ -86,8 +87,10 @@ class Found(NamedTuple):
 
     value: bytes
     deps: bytes
-    fresh: bool = True
+    fresh: bool
     """False for a value that has expired, within the grace that was asked for."""
+    stamp: int
+    """When its computation began."""
 
 
 class Cache:
@@ -131,8 +134,10 @@ class Cache:
         self.segment = segment
         self._handle = segment.handle
         address = int(ffi.cast("uintptr_t", segment.handle))
-        self._find: Callable[[Key, int], tuple[bytes, bytes, bool] | None]
-        for name, operation in bind(address, segment, _error, _OUTCOMES).items():
+        self._find: Callable[[Key, int], tuple[bytes, bytes, bool, int] | None]
+        for name, operation in bind(
+            int(lib.zoo_core()), address, segment, status_error, _OUTCOMES
+        ).items():
             setattr(self, "_find" if name == "find" else name, operation)
 
     def get_with_deps(self, key: Key, *, grace: float = 0) -> Found | None:
@@ -145,7 +150,7 @@ class Cache:
 
     def touch(self, key: Key, *, ttl: float | None = None) -> bool:
         """Gives the key's entry another time to live; False where there is none."""
-        key = _encode_key(key)
+        key = encode_key(key)
         return self._changed(lib.zoo_touch(self._handle, key, len(key), _ms(ttl)), key)
 
     def incr(self, key: Key, delta: int = 1) -> int | None:
@@ -154,7 +159,7 @@ class Cache:
         The entry keeps its expiry and its tags. Raises NotANumberError for
         another value, OverflowError where a result would not fit 64 bits.
         """
-        key = _encode_key(key)
+        key = encode_key(key)
         result = ffi.new("int64_t *")
         if not -(2**63) <= delta < 2**63:
             raise OverflowError(f"{delta} does not fit 64 bits")
@@ -167,7 +172,7 @@ class Cache:
 
     def compare_and_set(self, key: Key, expected: bytes, value: bytes) -> bool:
         """Changes the value if it is `expected`; the entry keeps its expiry and its tags."""
-        key = _encode_key(key)
+        key = encode_key(key)
         status = lib.zoo_compare_and_set(
             self._handle, key, len(key), expected, len(expected), value, len(value)
         )
@@ -175,14 +180,14 @@ class Cache:
 
     def delete(self, key: Key) -> bool:
         """Removes `key`; True if it was there. A fill under way cannot bring it back."""
-        key = _encode_key(key)
+        key = encode_key(key)
         return self._changed(lib.zoo_delete(self._handle, key, len(key)), key)
 
     def _changed(self, status: int, key: bytes) -> bool:
         if status == lib.ZOO_RETIRED:
             self.segment.note_retired()
         if status < 0 or status in (lib.ZOO_RETIRED, lib.ZOO_CROWDED, lib.ZOO_TOO_LARGE):
-            raise _error(status, key)
+            raise status_error(status, key)
         return bool(status == lib.ZOO_OK)
 
     def keys(self) -> Iterator[bytes]:
@@ -202,11 +207,15 @@ class Cache:
         """The clock now. Take it before reading what a fill is made from. 0: retired."""
         return int(lib.zoo_stamp(self._handle))
 
+    def stamp_of_time(self) -> int:
+        """What the clock would be by physical time alone: it stands still between invalidations."""
+        return int(lib.zoo_time(self._handle))
+
     def clear(self) -> None:
         """Makes every entry stale, whatever it depends on."""
         if lib.zoo_clear(self._handle) == lib.ZOO_RETIRED:
             self.segment.note_retired()
-            raise _error(lib.ZOO_RETIRED, b"")
+            raise status_error(lib.ZOO_RETIRED, b"")
 
     def merge(self, remote: int) -> bool:
         """Moves the clock up to another host's; False if that is over 60 s ahead."""
@@ -240,7 +249,7 @@ def _ms(ttl: float | None) -> int:
     return max(1, int(ttl * 1000))  # rounded up: 0 would mean "for ever"
 
 
-def _encode_key(key: object) -> bytes:
+def encode_key(key: object) -> bytes:
     if isinstance(key, bytes):
         return key
     if isinstance(key, str):
@@ -256,7 +265,7 @@ def _key_error(key: object) -> InvalidKeyError:
     if not key:
         return InvalidKeyError("a key cannot be empty")
     return InvalidKeyError(
-        f"a key of {len(_encode_key(key))} bytes is too long: the most is {lib.ZOO_MAX_KEY}; "
+        f"a key of {len(encode_key(key))} bytes is too long: the most is {lib.ZOO_MAX_KEY}; "
         f"hash it first"
     )
 
@@ -271,7 +280,7 @@ def _tag_error(tag: object) -> TagError:
     return TagError('a tag is one or more non-empty parts joined by ":", like "Product:42"')
 
 
-def _error(status: int, about: Any) -> Exception:
+def status_error(status: int, about: Any) -> Exception:
     """The exception for a status of the core; `about` is the key or the tag."""
     if status == lib.ZOO_E_KEY:
         return _key_error(about)

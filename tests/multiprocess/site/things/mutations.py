@@ -2,14 +2,20 @@
 
 import os
 import signal
+import sqlite3
+from contextlib import closing
 
-from zoocache import store
+from django.conf import settings
+
+from zoocache import points, store
+from zoocache.commits import Announcement
 from zoocache.shm import Cache
 
 
 def deaf():
     """No write invalidates anything."""
     store.bump = lambda tags: None
+    Announcement.make = Announcement.settle = lambda self, *end: None
 
 
 def late_stamp():
@@ -26,16 +32,18 @@ def late_stamp():
 
 def dies_before_invalidating():
     """A write that makes the value 666 kills its process after COMMIT, before anybody is told."""
-    bump = store.bump
 
-    def die_or_bump(tags):
-        from things.models import Thing
+    announced = []
 
-        if Thing.objects.filter(value=666).exists():
-            os.kill(os.getpid(), signal.SIGKILL)
-        bump(tags)
+    def die(point):
+        if point == "commit:announced":
+            announced.append(point)
+        if point == "commit:done" and announced:
+            with closing(sqlite3.connect(settings.DATABASES["default"]["NAME"])) as connection:
+                if connection.execute("SELECT 1 FROM things_thing WHERE value = 666").fetchall():
+                    os.kill(os.getpid(), signal.SIGKILL)
 
-    store.bump = die_or_bump
+    points.install(die)
 
 
 BY_NAME = {

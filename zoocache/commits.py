@@ -1,0 +1,87 @@
+"""Commits under way: what is about to change is announced before, invalidated after.
+
+In between, nobody is served what depends on it: not the old value once the new
+one can be read, whenever that is, and whether or not the committer lives on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from zoocache import store
+from zoocache.exceptions import ZooCacheError
+from zoocache.shm.intent import MOST_TAGS, End, Intent
+
+logger = logging.getLogger("zoocache.commits")
+
+
+class Announcement:
+    """The tags of one commit; None: everything.
+
+    Where they are too many for an announcement, it is their roots that are
+    announced, and the tags that are invalidated. An announcement that is
+    dropped unsettled counts as a commit of unknown outcome.
+    """
+
+    __slots__ = ("_announced", "_intents", "_quarantine", "_session", "tags")
+
+    def __init__(self, tags: frozenset[str] | None, *, session: str, quarantine: float) -> None:
+        self.tags = tags
+        self._announced = _few(tags)
+        self._session = session
+        self._quarantine = quarantine
+        self._intents: list[Intent] = []
+
+    def make(self) -> None:
+        """Announces, in the segment and in one that is replacing it. Raises nothing."""
+        try:
+            for _ in range(store.MOST_SUCCESSORS):
+                target = store.cache() or store.writer()
+                if target is None:
+                    return
+                intent = Intent(target)
+                self._intents.append(intent)
+                if intent.announce(self._announced, self._session, self._quarantine):
+                    return
+                target.segment.note_retired()
+        except ZooCacheError as error:
+            # The invalidation meets the same, and says so for each write.
+            logger.debug("a commit was not announced: %s", error)
+
+    def settle(self, end: End) -> None:
+        """Invalidates the tags, in every process, and ends the announcement.
+
+        Raises nothing. After an asynchronous exception it can be done again.
+        """
+        if self._announced == self.tags or end is End.UNKNOWN:
+            settled = [intent.settle(end) for intent in self._intents]
+            if not settled or not all(settled):
+                bump(self.tags)
+        else:
+            bump(self.tags)  # they are finer than what was announced
+            for intent in self._intents:
+                intent.settle(End.ROLLED_BACK)
+        self._intents = []
+
+    def __del__(self) -> None:
+        if self._intents:
+            self.settle(End.UNKNOWN)
+
+
+def _few(tags: frozenset[str] | None) -> frozenset[str] | None:
+    if tags is None or len(tags) <= MOST_TAGS:
+        return tags
+    roots = frozenset(tag.partition(":")[0] for tag in tags)
+    return roots if len(roots) <= MOST_TAGS else None
+
+
+def bump(tags: Iterable[str] | None) -> None:
+    """Invalidates after a write; None: everything. The write is done: a failure is logged."""
+    try:
+        if tags is None:
+            store.bump_everything()
+        else:
+            store.bump(tags)
+    except ZooCacheError as error:
+        logger.error("a write was not invalidated, other processes may serve stale rows: %s", error)
