@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import copy
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import django
@@ -34,13 +35,14 @@ from zoocache import config, points
 from zoocache.shm import unlink
 
 VIEW = "CREATE VIEW shop_activeproduct AS SELECT id, name FROM shop_product WHERE active"
-SQLITE, ROLLBACK, POSTGRES = "default", "other", "pg"
+SQLITE, ROLLBACK, POSTGRES, MARIADB = "default", "other", "pg", "maria"
 
 
 def _tune(connection: Any, **kwargs: Any) -> None:
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
-            mode = "WAL" if connection.alias == SQLITE else "DELETE"
+            file = connection.settings_dict["NAME"]
+            mode = "DELETE" if file == settings.DATABASES[ROLLBACK]["NAME"] else "WAL"
             cursor.execute(f"PRAGMA journal_mode = {mode}")
             cursor.execute("PRAGMA synchronous = OFF")
 
@@ -89,6 +91,18 @@ def _postgres(_allowed: None) -> Iterator[None]:
             admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
+@pytest.fixture(scope="session")
+def _mariadb(_allowed: None) -> Iterator[None]:
+    with servers.new_mariadb() as database:
+        connections.settings[MARIADB] = copy.deepcopy(connections.settings[SQLITE]) | database
+        try:
+            _make_tables(MARIADB)
+            yield
+        finally:
+            connections[MARIADB].close()
+            del connections[MARIADB], connections.settings[MARIADB]
+
+
 def tables() -> list[str]:
     return sorted(
         {
@@ -111,6 +125,12 @@ def empty(connection: Any) -> None:
         raw.execute("DELETE FROM sqlite_sequence")
         raw.execute("COMMIT")
         raw.execute("PRAGMA foreign_keys = ON")
+    elif connection.vendor == "mysql":
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.execute("SET foreign_key_checks = 0")
+            for table in tables():
+                cursor.execute(f"TRUNCATE {table}")
+            cursor.execute("SET foreign_key_checks = 1")
     else:
         quoted = ", ".join(f'"{table}"' for table in tables())
         connection.connection.execute(f"TRUNCATE {quoted} RESTART IDENTITY CASCADE")
@@ -159,7 +179,13 @@ def postgres(zoo: None, _postgres: None) -> Iterator[Any]:
     yield from _fresh(POSTGRES)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
+def mariadb(zoo: None, _mariadb: None) -> Iterator[Any]:
+    """The connection to MariaDB or MySQL, with empty tables."""
+    yield from _fresh(MARIADB)
+
+
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
 def db(request: pytest.FixtureRequest) -> Any:
     """A connection with empty tables, to each kind of database; unrouted queries go there."""
     return request.getfixturevalue(request.param)

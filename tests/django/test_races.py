@@ -128,9 +128,11 @@ def test_what_a_transaction_reads_is_not_served_after_another_commit(
     if isolation == "REPEATABLE_READ":
         if shop.vendor == "sqlite":
             pytest.skip("SQLite has one isolation level")
-        from psycopg import IsolationLevel
+        options: dict[str, Any] = {"isolation_level": "repeatable read"}
+        if shop.vendor == "postgresql":
+            from psycopg import IsolationLevel
 
-        options = {"isolation_level": IsolationLevel.REPEATABLE_READ}
+            options = {"isolation_level": IsolationLevel.REPEATABLE_READ}
         monkeypatch.setitem(shop.settings_dict, "OPTIONS", options)
         shop.close()
 
@@ -312,6 +314,16 @@ def test_an_orm_write_beside_an_unfinished_returning(wal: Any, elsewhere: Elsewh
 # Findings 5 and 6: transactions that Django does not know of.
 
 
+def test_a_hit_in_a_transaction_is_not_newer_than_its_snapshot(
+    wal: Any, elsewhere: Elsewhere
+) -> None:
+    with transaction.atomic():
+        list(Tag.objects.all())
+        elsewhere(lambda: (rename("new"), name_of()))
+        assert name_of() == name_of(1, "objects")
+    assert name_of() == "new"
+
+
 def test_a_raw_begin(shop: Any, elsewhere: Elsewhere) -> None:
     raw("BEGIN")
     rename("new")
@@ -328,7 +340,8 @@ def test_a_raw_rollback(shop: Any, elsewhere: Elsewhere, queries: Queries) -> No
     rename("new")
     assert name_of() == "new"
     raw("ROLLBACK")
-    with queries(0):
+    # MySQL's driver does not tell whether a write was its own COMMIT.
+    with queries(1 if shop.vendor == "mysql" else 0):
         assert name_of() == "product 1"
 
 

@@ -38,6 +38,8 @@ def run() -> Callable[..., Any]:
         in_atomic_block=False,
         autocommit=True,
         settings_dict={},
+        timezone=None,
+        timezone_name="UTC",
         needs_rollback=False,
     )
     state = ConnectionState(connection)
@@ -79,7 +81,7 @@ def test_autocommit_after_the_end_of_a_raw_begin(run: Any, fill: Any) -> None:
         is_there = fill()
         state = run(UPDATE)
         assert not is_there(), end
-        assert not state.dirty
+        assert not state.written.dirty
 
 
 def test_a_raw_begin_that_a_lost_connection_ended(run: Any, fill: Any) -> None:

@@ -16,7 +16,8 @@ from shop.models import Book, Category, Product
 from shop.workers import elsewhere
 
 from zoocache import cacheable, invalidate
-from zoocache.contrib.django.connection import MAX_TAGS, state_of
+from zoocache.contrib.django.connection import state_of
+from zoocache.contrib.django.written import MAX_TAGS
 
 IsCached = Callable[[Callable[[], Any]], bool]
 
@@ -53,6 +54,8 @@ def test_update_without_a_filter(db: Any) -> None:
     stock.fill()
     for model in models_of_the_shop():
         before, queryset = keys(model), model._base_manager.order_by("pk")
+        if db.vendor == "mysql" and model._meta.parents:
+            continue  # Django writes no SQL there that it takes
         together = set().union(*model._meta.unique_together)
         for field in model._meta.concrete_fields:
             if not field.unique and field.name not in together:

@@ -7,6 +7,7 @@ import uuid
 from django.db import models
 
 from shop.fields import ClerkKey, MoneyField, ShoutingField
+from zoocache import invalidate
 from zoocache.contrib.django import ZooCacheManager
 
 
@@ -82,6 +83,40 @@ class Book(Product):
 
     author = models.CharField(max_length=100)
     shelf = models.ForeignKey(Store, models.CASCADE, null=True)
+
+
+class Shelf(models.Model):
+    """Declares its manager in Meta."""
+
+    name = models.CharField(max_length=50)
+
+    class Meta:
+        objects = ZooCacheManager(ttl=300)
+        zoo_cache_signals = True
+
+
+class Crate(models.Model):
+    """Brings tags and a hook of its own."""
+
+    label = models.CharField(max_length=50)
+    shelf = models.ForeignKey(Shelf, models.CASCADE)
+
+    objects = ZooCacheManager()
+
+    saved: list[tuple[object, ...]] = []
+    broken = False
+
+    def zoocache_deps(self):
+        if Crate.broken:
+            raise ValueError("broken")
+        return [f"crate:{self.label}", f"Shelf:{self.shelf_id}"]
+
+    @classmethod
+    def zoocache_invalidate_on_save(cls, instance, **kwargs):
+        cls.saved.append((instance.pk, kwargs["created"], kwargs["using"]))
+        invalidate("Crate:list")
+        if instance.label == "raise":
+            raise ValueError(instance.label)
 
 
 class Parcel(models.Model):

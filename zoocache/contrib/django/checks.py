@@ -8,7 +8,9 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from zoocache import config
+from zoocache.contrib.django import options, patterns
 from zoocache.contrib.django.manager import ZooCacheManager
+from zoocache.contrib.django.meta import HOOK, has_signals
 from zoocache.exceptions import ConfigError, SegmentError, SegmentMissingError
 from zoocache.shm import Segment
 
@@ -17,6 +19,7 @@ from zoocache.shm import Segment
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """zoocache.E001: a setting cannot be used. zoocache.E002: the segment cannot be attached."""
     try:
+        options.check()
         settings = config.resolve()
         if settings.enabled:
             Segment(settings.name)
@@ -43,3 +46,30 @@ def check_managers(**kwargs: Any) -> list[CheckMessage]:
         if any(isinstance(m, ZooCacheManager) for m in model._meta.managers)
         and not isinstance(getattr(model, "cached", None), ZooCacheManager)
     ]
+
+
+@register("models")
+def check_signals(**kwargs: Any) -> list[CheckMessage]:
+    """zoocache.W002: a model's writes say no rows. zoocache.W003: a pattern matches no model."""
+    found: list[CheckMessage] = []
+    for model in apps.get_models():
+        if not has_signals(model):
+            unused = f", and {HOOK} is never called" if hasattr(model, HOOK) else ""
+            found.append(
+                Warning(
+                    f"{model._meta.label} has zoo_cache_signals = False: each write to it drops "
+                    f"everything that was read from its table{unused}.",
+                    hint="Remove the key, unless that is what you want.",
+                    obj=model,
+                    id="zoocache.W002",
+                )
+            )
+    for pattern in patterns.unmatched():
+        found.append(
+            Warning(
+                f"ZOOCACHE['MODELS'] has {pattern!r}, which matches no model.",
+                hint='A pattern is "app_label.ModelName", "app_label.*" or "*".',
+                id="zoocache.W003",
+            )
+        )
+    return found

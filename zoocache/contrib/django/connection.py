@@ -3,15 +3,18 @@
 One `ConnectionState` hangs on each DatabaseWrapper, which belongs to one thread
 and one alias: no context variables, and aliases cannot be mixed up.
 
-Writes outside a transaction invalidate as soon as their statement is over.
-Writes inside one make their tables dirty: this connection reads those from the
-database until the end, and their tags are invalidated right after COMMIT, below
-`on_commit` hooks, so that no failing hook can prevent it.
+A write outside a transaction is announced before its statement and invalidated
+as soon as that is over. Writes inside one make their tables dirty: this
+connection reads those from the database until the end. Their tags are announced
+before COMMIT and invalidated right after it, below `on_commit` hooks, so that
+no failing hook can prevent it.
+
+The transactions that TestCase wraps around tests do not count as such: in them
+everything happens as if they were not there, under keys of their own.
 """
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +23,7 @@ from typing import Any
 
 from django.db import connections
 
-from zoocache import store
+from zoocache import codec, store
 from zoocache.cacheable import current_frame
 from zoocache.contrib.django import tags
 from zoocache.contrib.django.cursors import watch_rows
@@ -31,13 +34,20 @@ from zoocache.contrib.django.databases import (
     text_of,
 )
 from zoocache.contrib.django.lexer import Effect, Kind, effect_of
+from zoocache.contrib.django.options import options
 from zoocache.contrib.django.registry import reached
+from zoocache.contrib.django.sessions import (
+    Session,
+    end_of,
+    look_for_ended,
+    name_of,
+    session_of,
+)
+from zoocache.contrib.django.testcases import namespace_of, only_test_blocks
+from zoocache.contrib.django.written import Written
 from zoocache.exceptions import ZooCacheError
-
-logger = logging.getLogger("zoocache.django")
-
-# Above this many tags a write invalidates its tables as a whole.
-MAX_TAGS = 2000
+from zoocache.shm import STAMPS_PER_SECOND, Cache
+from zoocache.shm.intent import End
 
 _ATTRIBUTE = "_zoocache_state"
 
@@ -71,26 +81,24 @@ def soiled_states() -> tuple[ConnectionState, ...]:
 
 
 class ConnectionState:
-    """Frames, dirty tags and stamps of one DatabaseWrapper."""
+    """Transactions, writes and stamps of one DatabaseWrapper."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self._depth = 0  # ORM statements under way: the wrapper need not look at their SQL
         self._chunked = False
         self._writing = 0
+        self.leading = 0  # flights of this connection's reads: others may be waiting for it
         self._raw_begin = False
         self._held: dict[int, Any] = {}  # cursors whose statement is not over, by raw connection
-        self.tables: set[str] = set()  # dirty, by their root tags
-        self.tags: set[str] = set()
-        self.by_hand: set[str] = set()  # what the user invalidated inside the transaction
-        self.everything = False
-        self.clear_after = False  # the user cleared the cache inside the transaction
+        self.written = Written()
         self.begun = False  # has a statement of the transaction run?
         self.stamp: int | None = None  # of that first statement; None too where it is not known
         self.foreign_session = False
         self.unfinished: weakref.WeakSet[Any] = weakref.WeakSet()
         self._raw: Any = None
         self._identity: bytes | None = None
+        self._name: str | None = None  # of the session
 
     # What may be read
 
@@ -104,13 +112,11 @@ class ConnectionState:
         connection = self.connection
         if connection.connection is None:
             return True  # closed, perhaps inside atomic(): nothing is open any more
-        if connection.in_atomic_block or not connection.autocommit:
+        if connection.in_atomic_block:
+            return only_test_blocks(connection)
+        if not connection.autocommit:
             return False
         return not self._raw_begin and not driver_in_transaction(connection)
-
-    @property
-    def dirty(self) -> bool:
-        return bool(self.everything or self.tables)
 
     @property
     def pinned(self) -> bool:
@@ -120,38 +126,87 @@ class ConnectionState:
     def reads_own_writes(self, tables: Iterable[str]) -> bool:
         """May a read of these tables see what this transaction has not committed?"""
         self.settle()
-        return self.everything or any(tags.root(table) in self.tables for table in tables)
+        written = self.written
+        return written.everything or any(tags.root(table) in written.tables for table in tables)
 
-    def bypassed(self) -> bool:
-        """Must all reads go to the database?
+    def bypassed(self) -> str:
+        """Why all reads must go to the database; empty if they need not.
 
         The session may see other rows than its settings say; a broken transaction
         must raise; a read from a cache takes no predicate lock, which the
         SERIALIZABLE level relies on; and a replica may lag behind the writes
         that were seen here.
         """
-        connection = self.connection
-        if self.foreign_session or connection.needs_rollback or is_replica(connection):
-            return True
+        connection, given = self.connection, options()
+        if not given.usable:
+            return "a key of the ZOOCACHE setting is wrong"
+        if self.foreign_session and given.scope is None:
+            return "the session was changed by SQL, and ZOOCACHE has no SCOPE"
+        if is_replica(connection) and connection.alias not in given.max_lag:
+            return "the database is a replica, and ZOOCACHE has no MAX_LAG for it"
+        if connection.needs_rollback:
+            return "the transaction is broken"
         level = getattr(connection, "isolation_level", None)
-        return "SERIALIZABLE" in str(getattr(level, "name", level)).upper()
+        if "SERIALIZABLE" in str(getattr(level, "name", level)).upper():
+            return "the isolation level is SERIALIZABLE"
+        return ""
 
-    def fill_stamp(self, now: int) -> int | None:
+    def fill_stamp(self, target: Cache) -> int | None:
         """The stamp of a fill that begins now; None if its snapshot's age is not known."""
         self.settle()
         if self.pinned:
             return None
+        now = self.back_dated_now(target)
         if not self.begun:
             return now
         return None if self.stamp is None else min(now, self.stamp)
+
+    def newest(self) -> int | None:
+        """The newest stamp that may be served; None: any.
+
+        A transaction may see the database as it was at its first statement. An
+        entry that was begun before that, and is fresh, is what it would read:
+        nothing that it depends on has changed since. A newer one may be too new.
+        """
+        if not self.begun or not self.in_transaction():
+            return None
+        return self.stamp or 0
+
+    def back_dated_now(self, target: Cache) -> int:
+        """The stamp of what is read now; of a replica, that of the time that it may lag behind.
+
+        By the time, not by the clock of the stamps, which stands still while nothing is written.
+        """
+        stamp, lag = target.stamp(), options().max_lag.get(self.connection.alias, 0)
+        if not lag:
+            return stamp
+        return max(1, min(stamp, target.stamp_of_time() - int(lag * STAMPS_PER_SECOND)))
 
     def identity(self) -> bytes:
         """Names the database and the way this connection sees it, for keys."""
         if self._identity is None or self._raw is not self.connection.connection:
             self._raw = self.connection.connection
             self._identity = identity_of(self.connection)
+            self._name = None
             self.foreign_session = False
-        return self._identity
+        return self._identity + self.namespace()
+
+    def namespace(self) -> bytes:
+        """What its rows depend on beside the database: the scope, a test that is rolled back."""
+        scope = options().scope
+        named = b"" if scope is None else codec.encode_name(scope(self.connection))
+        return named + namespace_of(self.connection) if self.connection.in_atomic_block else named
+
+    def look_for_ended(self, target: Cache) -> None:
+        """Asks the database now and then whether quarantined sessions are gone."""
+        if not self.in_transaction():
+            look_for_ended(self.connection, self._session().name, target)
+
+    def _session(self) -> Session:
+        self.identity()
+        if self._name is None:
+            self._name = name_of(self.connection, self._identity or b"")
+        return session_of(self.connection, self._name)
 
     def connected(self) -> None:
         """Begins anew: what Django set up on the way is part of the connection's identity."""
@@ -164,59 +219,60 @@ class ConnectionState:
         frame = current_frame()
         if frame is not None:
             frame.storable = False  # a rollback would take back what it may read from now on
-        writers = {state for state in soiled_states() if state.dirty} | {self}
+        writers = {state for state in soiled_states() if state.written.dirty} | {self}
         _writers.set(tuple(map(weakref.ref, writers)))
-        if tables is None:
-            self.everything = True
-            return
-        self.tables.update(tags.root(table) for table in tables)
-        self.tags.update(written)
-        if len(self.tags) > MAX_TAGS:
-            self.tags = set(self.tables)
-
-    def repeat_after_commit(self, invalidated: Iterable[str] | None) -> None:
-        """Remembers what the user invalidated inside the transaction."""
-        if invalidated is None:
-            self.clear_after = True
-        else:
-            self.by_hand.update(invalidated)
-
-    def publish(self) -> None:
-        """Invalidates what was written and is committed."""
-        if self.everything or self.clear_after:
-            clear()
-        elif self.tags or self.by_hand:
-            bump(self.tags | self.by_hand)
+        self.written.add(written, tables)
 
     def forget(self) -> None:
         """Drops what was written: it was rolled back, or published."""
-        self.tables, self.tags, self.by_hand, self.stamp = set(), set(), set(), None
-        self.everything = self.clear_after = self.begun = self._raw_begin = False
+        self.written.forget()
+        self.stamp, self.begun, self._raw_begin = None, False, False
 
     def settle(self) -> None:
         """Publishes what is still owed: of a transaction that ended unseen, by a close or in the
         driver, and of a write whose own publication was prevented by an asynchronous exception.
         """
-        owed = self.dirty or self.tags or self.by_hand or self.clear_after or self.begun
-        if owed and not self._writing and not self.in_transaction():
-            self.publish()  # at worst needless, after a rollback
-            self.forget()
+        if (self.written.owed or self.begun) and not self._writing and not self.in_transaction():
+            self._over(End.COMMITTED)  # at worst needless, after a rollback
 
     def _write(
         self, written: Iterable[str], tables: Iterable[str] | None, run: Callable[[], Any]
     ) -> Any:
         """Runs a write of any kind. Inside a transaction, COMMIT publishes it."""
         self.soil(written, tables)
+        may_commit = self._commits_itself() or self._may_commit_unseen(tables)
+        if may_commit:
+            self.written.announce(None if tables is None else written, self._session())
         self._writing += 1
+        end = End.COMMITTED
         try:
             return run()
+        except BaseException as error:
+            end = end_of(self.connection, error)
+            raise
         finally:  # after an error too: the statement may have taken effect
             self._writing -= 1
-            if not self.in_transaction():
-                self.settle()
-            # A raw BEGIN may have been ended by what is not understood: then this was the commit.
-            elif self._raw_begin or self._commits_itself():
-                self.publish()
+            if self._writing:
+                pass  # the statement that this one is part of will tell
+            elif not self.in_transaction():
+                self._over(end)
+            elif self._commits_itself():
+                self.written.publish()  # and is over when its cursor ends
+            elif may_commit:
+                self.written.finish(end)
+
+    def _may_commit_unseen(self, tables: Iterable[str] | None) -> bool:
+        """May a statement inside a transaction be, or contain, its COMMIT?
+
+        A raw BEGIN may be ended by what is not understood; MySQL commits before
+        most of that, and SQLite before a script.
+        """
+        return self._raw_begin or (tables is None and self.connection.vendor != "postgresql")
+
+    def _over(self, end: End) -> None:
+        """Nothing is open any more."""
+        self.written.finish(end)
+        self.forget()
 
     def statement(self, run: Callable[[], Any], *, chunked: bool = False) -> Any:
         """Runs an ORM statement: the wrapper leaves its SQL alone.
@@ -315,9 +371,14 @@ class ConnectionState:
         frame = current_frame()
         if frame is None:
             return
-        if self.dirty or self.pinned or self.foreign_session:
+        foreign = self.foreign_session and options().scope is None
+        if self.written.dirty or self.pinned or foreign:
             frame.storable = False
-        elif self.begun:
+            return
+        if self.connection.alias in options().max_lag:
+            target = _target()
+            frame.stamp = min(frame.stamp, self.back_dated_now(target) if target else 1)
+        if self.begun:
             frame.storable = frame.storable and self.stamp is not None
             frame.stamp = min(frame.stamp, self.stamp or frame.stamp)
 
@@ -327,6 +388,9 @@ class ConnectionState:
         if effect.kind is Kind.ROLLBACK:
             return self.rollback(run)
         if effect.kind is Kind.READ:
+            frame = current_frame()
+            if frame is not None and frame.observes:
+                frame.storable = False  # nobody knows which tables
             self.unfinished.add(cursor)
             return run()
         tables = reached(effect.tables) if effect.kind is Kind.WRITE else None
@@ -334,10 +398,7 @@ class ConnectionState:
             watch_rows(cursor)
             self._held[id(cursor)] = self.connection.connection
         roots = {tags.root(table) for table in tables or ()}
-        result = self._write(roots, tables, run)
-        if tables is None and self.connection.vendor == "mysql":
-            clear()  # most of what is not understood commits implicitly there
-        return result
+        return self._write(roots, tables, run)
 
     def unseen(self, cursor: Any, call: Callable[..., Any]) -> Callable[..., Any]:
         """A method of a cursor that may run anything, past the wrappers, until the cursor ends."""
@@ -362,7 +423,7 @@ class ConnectionState:
             with manager as value:
                 yield value
         finally:
-            self.publish()
+            self.written.publish()
 
     def ended(self, cursor: Any) -> None:
         """The cursor was closed, dropped or used anew, or its last row fetched."""
@@ -371,13 +432,15 @@ class ConnectionState:
             self.settle()
 
     def commit(self, run: Callable[[], Any]) -> Any:
-        """Runs a COMMIT, then publishes; also if it raises, as its outcome is unknown then."""
+        """Runs a COMMIT, announced before and published after, also if it raises."""
+        self.written.announce_all(self._session())
         try:
             result = run()
-        except BaseException:
-            self.publish()  # and nothing is forgotten: the transaction may still be open
+        except BaseException as error:
+            # Nothing is forgotten: the transaction may still be open.
+            self.written.finish(end_of(self.connection, error))
             raise
-        self.publish()
+        self.written.finish(End.COMMITTED)
         self.forget()
         return result
 
@@ -387,24 +450,13 @@ class ConnectionState:
         return result
 
 
-def bump(written: Iterable[str]) -> None:
-    """Invalidates after a write. The write is done, so a failure is logged, not raised."""
+def _target() -> Cache | None:
     try:
-        store.bump(written)
-    except ZooCacheError as error:
-        logger.error("a write was not invalidated, other processes may serve stale rows: %s", error)
-
-
-def clear() -> None:
-    try:
-        store.bump_everything()
-    except ZooCacheError as error:
-        logger.error("a write was not invalidated, other processes may serve stale rows: %s", error)
+        return store.writer()
+    except ZooCacheError:
+        return None
 
 
 def _now() -> int | None:
-    try:
-        target = store.writer()
-    except ZooCacheError:
-        return None
+    target = _target()
     return None if target is None else target.stamp()

@@ -88,7 +88,7 @@ class _Rows:
 
     def _fetched(self, rows: Any) -> Any:
         if rows:
-            self._zoocache.publish()
+            self._zoocache.written.publish()
         else:
             self._zoocache.ended(self)
         return rows

@@ -107,8 +107,15 @@ class Footprint:
 
     def __init__(self) -> None:
         self.tables: Counter[str] = Counter()
-        self.cacheable = True
+        self.refused = ""  # why the statement cannot be cached
         self.has_window = False
+
+    @property
+    def cacheable(self) -> bool:
+        return not self.refused
+
+    def refuse(self, reason: str) -> None:
+        self.refused = self.refused or reason
 
     def note(self, node: Any, query: Any) -> None:
         kind = type(node)
@@ -116,9 +123,10 @@ class Footprint:
             own = {
                 sql for name, (sql, _) in query.extra_select.items() if name.startswith(_PREFETCH)
             }
-            self.cacheable = self.cacheable and node.sql in own
+            if node.sql not in own:
+                self.refuse("raw SQL is in it")
         elif not _is_known(kind) or _has_own_sql(node):  # type: ignore[arg-type]
-            self.cacheable = False
+            self.refuse(f"{kind.__module__}.{kind.__qualname__} is not known to be deterministic")
         elif kind is expressions.Window:
             self.has_window = True
         if isinstance(node, Aggregate) and node.filter is not None:
@@ -126,16 +134,16 @@ class Footprint:
 
     def note_from(self, query: Any) -> None:
         if query.select_for_update:
-            self.cacheable = False
+            self.refuse("it locks rows")
         for alias, source in query.alias_map.items():
             if not query.alias_refcount[alias]:
                 continue
             if type(source) in (BaseTable, Join):
                 self.tables[source.table_name] += 1
             else:
-                self.cacheable = False
+                self.refuse(f"it reads from a {type(source).__qualname__}")
         if query.extra_tables:
-            self.cacheable = False
+            self.refuse("extra() names tables")
 
 
 class _Recording:
@@ -191,10 +199,16 @@ def footprint_of(compiler: Any, sql: str, params: Any) -> Footprint:
     # A Query class of somebody's own may bring compilers that take no notes.
     recorded = isinstance(again, _Recording) and type(again.query) in _KNOWN_CLASSES
     moving = any(isinstance(param, str) and _MOVING_DATES.search(param) for param in params)
-    if moving or not recorded or sql_again != sql or plain(params_again) != plain(params):
-        footprint.cacheable = False
-    if not footprint.tables or perhaps_views(footprint.tables):
-        footprint.cacheable = False
+    if moving:
+        footprint.refuse("a parameter is a date that moves, like 'today'")
+    if not recorded:
+        footprint.refuse(f"{type(again.query).__qualname__} is a query class of somebody's own")
+    if sql_again != sql or plain(params_again) != plain(params):
+        footprint.refuse("it compiles to other SQL each time")
+    if not footprint.tables:
+        footprint.refuse("it reads no table")
+    if perhaps_views(footprint.tables):
+        footprint.refuse("it reads from an unmanaged model, which may be a view")
     return footprint
 
 

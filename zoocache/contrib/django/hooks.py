@@ -4,6 +4,8 @@
 - `SQLInsertCompiler.execute_sql`, `SQLUpdateCompiler.execute_sql` and, from
   Django 6, `SQLUpdateCompiler.execute_returning_sql`: they know which rows and
   columns an ORM write touches. Signals do not, and bulk operations send none.
+- `Options.contribute_to_class`: two keys of a model's Meta (meta.py).
+- `Model.objects` of models that ZOOCACHE["MODELS"] names (patterns.py).
 - An execute wrapper on each connection: it sees every statement, the raw ones too.
 - `connect` of each connection: its receivers' statements are none of the ORM's.
 - `make_cursor` and `make_debug_cursor` of each connection: see cursors.py.
@@ -21,7 +23,6 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.conf import settings
 from django.core.signals import setting_changed
 from django.db import connections
 from django.db.backends.signals import connection_created
@@ -29,7 +30,8 @@ from django.db.models.sql.compiler import SQLCompiler, SQLInsertCompiler, SQLUpd
 from django.db.models.sql.constants import MULTI
 
 from zoocache import config, store
-from zoocache.contrib.django import tags, writing
+from zoocache.cacheable import current_frame
+from zoocache.contrib.django import meta, options, patterns, requests, tags, writing
 from zoocache.contrib.django.connection import (
     ConnectionState,
     open_states,
@@ -37,7 +39,7 @@ from zoocache.contrib.django.connection import (
     state_of,
 )
 from zoocache.contrib.django.cursors import watch
-from zoocache.contrib.django.reading import mark_of, read
+from zoocache.contrib.django.reading import mark_of, observe, read
 
 _PATCHED = "_zoocache_patched"
 
@@ -61,10 +63,14 @@ def install() -> None:
     for connection in connections.all(initialized_only=True):
         hook_connection(connection)
     config.register_source(
-        lambda: getattr(settings, "ZOOCACHE", None) or {},
-        label="ZOOCACHE['{key}'] in Django settings",
+        options.given,
+        label=options.LABEL,
+        extra_keys=options.KEYS,
     )
     setting_changed.connect(_settings_changed, dispatch_uid="zoocache.settings")
+    meta.install()
+    patterns.install()
+    requests.install()
     store.register_framework(DjangoFramework())
 
 
@@ -87,7 +93,12 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
             # Inside an update the frame is open already: this is its super() call.
             return _write(self, execute)
         mark = mark_of(self.query)
-        return execute() if mark is None else read(self, execute, mark, result_type, chunked_fetch)
+        if mark is not None:
+            return read(self, execute, mark, result_type, chunked_fetch)
+        frame = current_frame()
+        if frame is not None and frame.observes:
+            return observe(self, execute, frame)
+        return execute()
 
     return execute_sql
 
@@ -149,6 +160,7 @@ def _connected(connection: Any, **kwargs: Any) -> None:
 def _settings_changed(*, setting: str, **kwargs: Any) -> None:
     if setting == "ZOOCACHE":
         config.changed()
+        patterns.refresh()
 
 
 class DjangoFramework:
@@ -164,17 +176,18 @@ class DjangoFramework:
         """Repeats it after COMMIT: another process may store the old row again before that."""
         for state in open_states():
             if state.in_transaction():
-                state.repeat_after_commit(invalidated)
+                state.written.add_by_hand(invalidated)
 
     def guard(self) -> store.Guard:
-        stamps, clean = [], True
+        stamps, clean, namespace = [], True, b""
         for state in open_states():
             state.settle()
-            clean = clean and not (state.dirty or state.pinned or state.bypassed())
+            namespace += state.namespace()
+            clean = clean and not (state.written.dirty or state.pinned or state.bypassed())
             clean = clean and not (state.begun and state.stamp is None)
             if state.stamp is not None:
                 stamps.append(state.stamp)
         for state in soiled_states():
             state.settle()
-            clean = clean and not state.dirty
-        return store.Guard(min(stamps, default=None), clean)
+            clean = clean and not state.written.dirty
+        return store.Guard(min(stamps, default=None), clean, namespace, requests.began())

@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models.signals import class_prepared
 
 from zoocache.config import check_ttl
-from zoocache.contrib.django.queryset import ZooQuerySet
+from zoocache.contrib.django.queryset import ZooQuerySet, caching_class
 
 M = TypeVar("M", bound=models.Model)
 
@@ -32,9 +32,8 @@ class ZooCacheManager(models.Manager.from_queryset(ZooQuerySet)):  # type: ignor
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = cls.__dict__.get("_queryset_class")
-        if own is not None and not issubclass(own, ZooQuerySet):
-            # ZooCacheManager.from_queryset(MyQuerySet) keeps both; what the user wrote goes first.
-            cls._queryset_class = type(f"Zoo{own.__name__}", (own, ZooQuerySet), {})
+        if own is not None:  # ZooCacheManager.from_queryset(MyQuerySet) keeps both
+            cls._queryset_class = caching_class(own)
 
     def get_queryset(self) -> Any:
         queryset = super().get_queryset()
@@ -81,6 +80,7 @@ def _declares(cls: type[models.Model], name: str) -> bool:
 def _keep_default_plain(sender: type[models.Model], **kwargs: Any) -> None:
     """Puts a plain manager in front where a caching one would be the model's default."""
     options: Any = sender._meta
+    _drop_overridden(sender, options)
     if options.default_manager_name or not options.managers or not _is_caching(options.managers[0]):
         return
     in_front = min(manager.creation_counter for manager in options.managers) - 0.5
@@ -98,6 +98,15 @@ def _keep_default_plain(sender: type[models.Model], **kwargs: Any) -> None:
         plain = copy.copy(plain)
     plain.creation_counter = in_front
     sender.add_to_class("uncached" if _declares(sender, name) else name, plain)
+
+
+def _drop_overridden(sender: type[models.Model], options: Any) -> None:
+    """Of managers with one name, only the last is the class's: Meta's give way to the body's."""
+    current = [getattr(vars(sender).get(m.name), "manager", m) for m in options.local_managers]
+    kept = [m for m, now in zip(options.local_managers, current, strict=True) if m is now]
+    if len(kept) < len(options.local_managers):
+        options.local_managers[:] = kept
+        options._expire_cache()
 
 
 def _is_caching(manager: Any) -> bool:

@@ -6,6 +6,7 @@ import functools
 from typing import Any, TypeVar
 
 from django.db.models import Model, QuerySet
+from django.db.models.manager import BaseManager
 
 from zoocache.config import UNSET, Unset, check_ttl
 from zoocache.contrib.django.reading import Mark, mark_of, prefetching
@@ -70,3 +71,45 @@ for _name in (
     "update_or_create",
 ):
     setattr(ZooQuerySet, _name, _from_database(_name))
+
+
+def caching_class(own: Any) -> Any:
+    """A queryset class that can be cached; what the user wrote goes first."""
+    if issubclass(own, ZooQuerySet):
+        return own
+    return ZooQuerySet if own is QuerySet else _mixed(own)
+
+
+@functools.cache
+def _mixed(own: Any) -> Any:
+    def reduced(self: Any) -> Any:
+        return _new, (own,), self.__getstate__()  # pickle would not find the class by its name
+
+    namespace = {"__module__": own.__module__, "__reduce__": reduced}
+    return type(f"Zoo{own.__name__}", (own, ZooQuerySet), namespace)
+
+
+def _new(own: Any) -> Any:
+    kind = _mixed(own)
+    return kind.__new__(kind)
+
+
+def cached(source: Any, *, ttl: float | Unset | None = UNSET) -> Any:
+    """A cached queryset of a model, a manager or a queryset, whoever wrote the model.
+
+    `cached(User).filter(is_staff=True)`. `ttl` in seconds as in `zoocache()`. The
+    source is left as it is. TypeError for anything else.
+    """
+    if isinstance(source, type) and issubclass(source, Model):
+        if source._meta.abstract:
+            raise TypeError(f"{source.__name__} is abstract: it has no rows to cache")
+        source = source._default_manager
+    queryset = source.all() if isinstance(source, BaseManager) else source
+    if not isinstance(queryset, QuerySet):
+        raise TypeError(
+            f"cached() takes a model, a manager or a queryset, not {source!r}"
+            + (": raw SQL is never cached" if hasattr(source, "raw_query") else "")
+        )
+    clone = queryset._chain()  # type: ignore[attr-defined]
+    clone.__class__ = caching_class(type(queryset))
+    return clone.zoocache(ttl=ttl)

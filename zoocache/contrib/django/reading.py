@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from hashlib import blake2b
+from random import random
 from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
@@ -20,12 +21,21 @@ from django.db.models.sql.constants import MULTI, SINGLE
 from django.utils.asyncio import async_unsafe
 
 from zoocache import codec, points, store
-from zoocache.cacheable import current_frame
+from zoocache.cacheable import Frame, current_frame
+from zoocache.contrib.django import shadow
 from zoocache.contrib.django.connection import ConnectionState, state_of
 from zoocache.contrib.django.dependencies import dependencies
 from zoocache.contrib.django.footprint import footprint_of, plain
+from zoocache.contrib.django.instances import own_deps
+from zoocache.contrib.django.options import options
+from zoocache.contrib.django.why import is_watched, note_read, note_refusal
 from zoocache.exceptions import UnstorableError
-from zoocache.shm import Cache, Outcome
+from zoocache.shm import Cache, Landing, Outcome
+from zoocache.shm.explain import explain
+from zoocache.turns import Found, Wanted
+
+PATIENCE = 10.0
+"""Seconds for which a query waits for another process that runs it."""
 
 
 class Mark(NamedTuple):
@@ -36,6 +46,7 @@ class Mark(NamedTuple):
 
 
 UNMARKED = Mark(None)
+_EVERY = Mark(None)  # of all queries, where ZOOCACHE has EVERYTHING
 
 
 # The mark of the queryset that is being prefetched for: what it fetches on the
@@ -47,7 +58,10 @@ def mark_of(query: Any) -> Mark | None:
     """The mark of a query, or of the query that an aggregate is computed over."""
     query = getattr(query, "inner_query", None) or query
     mark: Mark | None = getattr(query, "zoocache", UNMARKED)
-    return prefetching.get() if mark is UNMARKED else mark
+    if mark is not UNMARKED:
+        return mark
+    mark = prefetching.get()
+    return _EVERY if mark is None and options().everything else mark
 
 
 def read(
@@ -56,22 +70,44 @@ def read(
     """What `execute` would return, from the cache if it is there and may be used."""
     target = store.cache()
     query = compiler.query
-    if (
-        target is None
-        or chunked
-        or result_type not in (MULTI, SINGLE)
-        or query.select_for_update
-        or query.explain_info
-    ):
-        return _uncached(execute)
+    if target is None:
+        return _uncached(compiler, execute, "the cache is off")
+    if chunked or result_type not in (MULTI, SINGLE):
+        return _uncached(compiler, execute, "it is read in chunks")
+    if query.select_for_update or query.explain_info:
+        return _uncached(compiler, execute, "it locks rows, or explains")
     return _Read(compiler, execute, mark, result_type, target).result()
 
 
-def _uncached(execute: Callable[[], Any]) -> Any:
+def observe(compiler: Any, execute: Callable[[], Any], frame: Frame) -> Any:
+    """Runs a SELECT that is not cached; the computation that it is part of depends on it."""
+    result = execute()
+    # Read in chunks, it is not here yet.
+    rows = [row for chunk in result for row in chunk] if isinstance(result, list) else None
+    try:
+        tags = tags_of(compiler, rows)
+    except EmptyResultSet:
+        return result
+    if tags is None:
+        frame.storable = False
+    else:
+        frame.tags |= tags
+    return result
+
+
+def tags_of(compiler: Any, rows: list[Any] | None = None) -> set[str] | None:
+    """What a SELECT depends on, more finely if its rows are known; None if that is not known."""
+    sql, params = compiler.as_sql()
+    footprint = footprint_of(compiler, sql, params)
+    return dependencies(compiler, footprint, rows) if footprint.cacheable else None
+
+
+def _uncached(compiler: Any, execute: Callable[[], Any], reason: str) -> Any:
     """Reads from the database; a computation that uses it would not know what it depends on."""
     frame = current_frame()
     if frame is not None:
         frame.storable = False
+    note_refusal(compiler, reason)
     return execute()
 
 
@@ -99,17 +135,31 @@ class _Read:
         except EmptyResultSet:
             return self.execute()  # Django's answer needs no query
         key = self._key(sql, params)
-        if key is None or self.state.bypassed():
-            return _uncached(self.execute)
+        if key is None:
+            return self._uncached("a parameter cannot be stored, and so cannot name an entry")
+        if reason := self.state.bypassed():
+            return self._uncached(reason)
         _as_django_does()
-        if self.state.dirty and self.state.reads_own_writes(
+        if is_watched():
+            note_read(self.compiler, sql, params, explain(self.target, key), tags_of(self.compiler))
+        if self.state.written.dirty and self.state.reads_own_writes(
             footprint_of(self.compiler, sql, params).tables
         ):
+            note_refusal(self.compiler, "the transaction has written to a table of it")
             return self._execute_compiled(sql, params)
-        rows = self._find(key)
-        if rows is not None:
-            return self._as_result(rows)
-        return self._fill(key, sql, params)
+        found = self._find(key)
+        if found is not None:
+            share = options().shadow
+            if share and random() < share:
+                return self._compare(key, sql, params, found)
+            return self._as_result(found.value)
+        # Who waits holds no locks in the database: the one that is waited for may need them.
+        if self.state.in_transaction() or self.state.pinned:
+            return self._fill(key, sql, params).value
+        return self._take_turn(key, sql, params)
+
+    def _uncached(self, reason: str, execute: Callable[[], Any] | None = None) -> Any:
+        return _uncached(self.compiler, execute or self.execute, reason)
 
     def _key(self, sql: str, params: Any) -> bytes | None:
         try:
@@ -121,20 +171,60 @@ class _Read:
             return None
         return b"q" + blake2b(self.state.identity() + named, digest_size=20).digest()
 
-    def _find(self, key: bytes) -> list[tuple[Any, ...]] | None:
-        frame = current_frame()
+    def _find(self, key: bytes) -> Found | None:
+        frame, newest = current_frame(), self.state.newest()
         try:
-            if frame is None:
+            if frame is None and newest is None:
                 data = self.target.get(key)
-                return None if data is None else codec.decode_rows(data)
+                return None if data is None else Found(codec.decode_rows(data))
             found = self.target.get_with_deps(key)
-            if found is None:
+            if found is None or (newest is not None and found.stamp > newest):
                 return None
             rows = codec.decode_rows(found.value)
-            frame.absorb_hit(found.deps)
-            return rows
+            if frame is not None:
+                frame.absorb_hit(found.deps)
+            return Found(rows)
         except codec.StaleFormat:
             return None
+
+    def _compare(self, key: bytes, sql: str, params: Any, found: Found) -> Any:
+        """Runs the SQL of a hit, too, and reports rows that differ. Returns the database's."""
+        points.reach("shadow:found")
+        result = self._execute_compiled(sql, params)
+        rows = self._rows_of(result)
+        if shadow.same_rows(found.value, rows):
+            return result
+        # A write in between is no error: then the entry is not served any more.
+        again = self._find(key)
+        if again is not None and again.value == found.value:
+            shadow.report(self.compiler.query.model, sql, params, found.value, rows)
+        return result
+
+    def _rows_of(self, result: Any) -> list[Any]:
+        # A driver may return rows lazily only to readers in chunks: these are all there.
+        if self.single:
+            return [] if result is None else [result]
+        return [row for chunk in result for row in chunk]
+
+    def _take_turn(self, key: bytes, sql: str, params: Any) -> Any:
+        """Computes, or waits for another process that does."""
+        frame = current_frame()
+        may_wait = not (self.state.leading or (frame is not None and frame.leads))
+        wanted = Wanted(self.target, key, lambda: self._find(key), PATIENCE, may_wait)
+        turn = wanted.turn()
+        if turn.found is not None:
+            return self._as_result(turn.found.value)
+        landing = Landing.FAILED
+        self.state.leading += 1
+        try:
+            filled = self._fill(key, sql, params)
+            landing = filled.landing
+        finally:
+            self.state.leading -= 1
+            if turn.flight is not None:
+                turn.flight.end(landing)
+        self.state.look_for_ended(self.target)
+        return filled.value
 
     def _as_result(self, rows: list[tuple[Any, ...]]) -> Any:
         if self.single:
@@ -149,35 +239,49 @@ class _Read:
         finally:
             del self.compiler.as_sql
 
-    def _fill(self, key: bytes, sql: str, params: Any) -> Any:
-        stamp = self.state.fill_stamp(self.target.stamp())
+    def _fill(self, key: bytes, sql: str, params: Any) -> _Filled:
+        stamp = self.state.fill_stamp(self.target)
         points.reach("fill:stamped")
         result = self._execute_compiled(sql, params)
         points.reach("fill:read")
         if stamp is None:
-            return _uncached(lambda: result)
-        # A driver may return rows lazily only to readers in chunks: these are all there.
-        if self.single:
-            rows = [] if result is None else [result]
-        else:
-            rows = [row for chunk in result for row in chunk]
+            reason = "an unfinished SELECT, or a transaction of unknown age, pins what is read"
+            return _Filled(self._uncached(reason, lambda: result))
+        rows = self._rows_of(result)
         footprint = footprint_of(self.compiler, sql, params)
         if not footprint.cacheable:
-            return _uncached(lambda: result)
+            return _Filled(self._uncached(footprint.refused, lambda: result))
         deps = dependencies(self.compiler, footprint, None if self.single else rows)
+        try:
+            deps |= own_deps(self.compiler, rows)
+        except Exception as error:
+            label = self.compiler.query.model._meta.label
+            store.log_once(
+                f"rows of {label} are not cached: zoocache_deps raised {error!r}",
+                about=("zoocache_deps", label),
+            )
+            return _Filled(self._uncached("zoocache_deps raised", lambda: result))
         frame = current_frame()
         if frame is not None:
             frame.tags |= deps
             frame.stamp = min(frame.stamp, stamp)
-        self._store(key, rows, deps, stamp)
-        return result
+        return _Filled(result, self._store(key, rows, deps, stamp))
 
-    def _store(self, key: bytes, rows: list[Any], deps: set[str], stamp: int) -> None:
+    def _store(self, key: bytes, rows: list[Any], deps: set[str], stamp: int) -> Landing:
         ttl = self.mark.ttl if self.mark.ttl is not None else store.settings().ttl
         try:
             outcome = self.target.fill(key, codec.encode_rows(rows), stamp, ttl=ttl, tags=deps)
         except UnstorableError as error:
             store.log_once(f"rows of {self.compiler.query.model} are not cached: {error}")
-            return
+            return Landing.UNSTORED
         if outcome is Outcome.TOO_LARGE:
             store.log_too_large(f"a list of {self.compiler.query.model}", self.target)
+        stored = outcome in (Outcome.STORED, Outcome.OLDER)
+        return Landing.STORED if stored else Landing.UNSTORED
+
+
+class _Filled(NamedTuple):
+    """What a query gave, and what its waiters are told."""
+
+    value: Any
+    landing: Landing = Landing.UNSTORED

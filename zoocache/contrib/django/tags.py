@@ -85,6 +85,33 @@ def opaque(table: str) -> str:
     return root(table) + ":opaque"
 
 
+def told(tag: str) -> str:
+    """A tag of the ORM in words; other tags as they are."""
+    parts = tag.split(":")
+    if not tag.startswith("@") or len(parts) > 4:
+        return tag
+    table, kind, rest = _unquote(parts[0][1:]), "".join(parts[1:2]), list(map(_unquote, parts[2:]))
+    words = {
+        ("", 0): "all of {0}",
+        ("any", 0): "any write to {0}",
+        ("row", 0): "writes to unknown rows of {0}",
+        ("row", 1): "row {1} of {0}",
+        ("mem", 1): "any change of {0}.{1}",
+        ("mem", 2): "rows of {0} that get {1} = {2}",
+        ("ins", 0): "inserts into {0}",
+        ("held", 1): "row {1} of {0}, by hand",
+        ("bucket", 1): "many rows of {0}, by hand",
+        ("opaque", 0): "{0}, by hand",
+    }.get((kind, len(rest)))
+    return tag if words is None else words.format(table, *rest)
+
+
+def _unquote(part: str) -> str:
+    return (
+        part.replace("%00", "\0").replace("%3A", ":").replace("%25", "%") if "%" in part else part
+    )
+
+
 def target_of(field: Field[Any, Any]) -> Field[Any, Any]:
     """The field that a foreign key's values come from, through any number of keys."""
     while isinstance(field, ForeignKey):

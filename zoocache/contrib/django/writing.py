@@ -16,6 +16,7 @@ from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, 
 
 from zoocache.contrib.django import tags
 from zoocache.contrib.django.dependencies import is_exact_key, pins_of
+from zoocache.contrib.django.meta import has_signals
 from zoocache.contrib.django.registry import cascaded, perhaps_views
 
 WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
@@ -37,6 +38,8 @@ def tables_of(compiler: Any) -> set[str] | None:
 
 def tags_of(compiler: Any) -> set[str]:
     """The tags of a write that is about to run."""
+    if not has_signals(compiler.query.get_meta().model):
+        return {tags.root(table_of(compiler))}
     if isinstance(compiler, SQLInsertCompiler):
         return set(_insert_tags(compiler))
     if isinstance(compiler, SQLUpdateCompiler):

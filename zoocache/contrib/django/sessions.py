@@ -1,0 +1,159 @@
+"""Database sessions, and what becomes of a commit when its client dies.
+
+A server goes on working for a dead client: the COMMIT of a killed worker may
+take effect seconds later. So what it announced stays announced until its
+session is known to be gone, or a stated time has passed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing
+from hashlib import blake2b
+from traceback import walk_tb
+from typing import Any, NamedTuple
+
+from django.db.utils import DatabaseError, InterfaceError, OperationalError
+
+from zoocache.contrib.django.options import options
+from zoocache.shm import Cache
+from zoocache.shm.intent import End, quarantined, resolve
+
+logger = logging.getLogger("zoocache.django")
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class Session(NamedTuple):
+    """What an announcement says of the database session whose commit it is."""
+
+    name: str
+    """Empty where the driver does not say."""
+    quarantine: float
+    """How long, in seconds, it may commit after its client died."""
+
+
+def session_of(connection: Any, name: str) -> Session:
+    """The session of a connection, by its `name_of`."""
+    # SQLite's work ends with its process.
+    return Session(name, 0 if connection.vendor == "sqlite" else options().quarantine)
+
+
+def name_of(connection: Any, identity: bytes) -> str:
+    """Names the session of an open connection to the database that `identity` names."""
+    number = _number_of(connection)
+    database = blake2b(identity, digest_size=8).hexdigest()
+    return f"{database} {number}" if number else ""
+
+
+def _number_of(connection: Any) -> int:
+    """The server's number for the session, without asking it; 0 if the driver does not say."""
+    raw = connection.connection
+    try:
+        if connection.vendor == "postgresql":
+            return int(raw.info.backend_pid)
+        if connection.vendor == "mysql":
+            return int(raw.thread_id())
+    except Exception:  # of a driver that is not known, or a connection that is gone
+        return 0
+    return 0
+
+
+# Lost connections, and statements of unknown completion, among the server's answers.
+_UNSURE_STATES = ("08", "57P", "40003")
+_UNSURE_ERRORS = frozenset([1053, 1927])  # of MySQL: shutdown, connection killed
+
+
+def end_of(connection: Any, error: BaseException) -> End:
+    """What became of a write or a COMMIT that raised.
+
+    A server that answers with an error has undone it. Only then is it sure that
+    nothing will take effect later.
+    """
+    if connection.vendor == "sqlite":
+        return End.COMMITTED  # or not, but nothing is under way any more
+    if not isinstance(error, DatabaseError | InterfaceError):
+        # A field, a receiver or the driver's own code raised it, or it is asynchronous.
+        return End.COMMITTED if _answered(connection, error) else End.UNKNOWN
+    if not isinstance(error, OperationalError | InterfaceError):
+        return End.COMMITTED
+    cause = error.__cause__
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    if state is not None:
+        return End.UNKNOWN if str(state).startswith(_UNSURE_STATES) else End.COMMITTED
+    number = error.args[0] if error.args else None
+    if connection.vendor == "mysql" and isinstance(number, int):
+        # Those from 2000 to 2999 are the client's own.
+        unsure = 2000 <= number < 3000 or number in _UNSURE_ERRORS
+        return End.UNKNOWN if unsure else End.COMMITTED
+    return End.UNKNOWN
+
+
+def _answered(connection: Any, error: BaseException) -> bool:
+    """Is the server done with all that it was sent, though the error is not the server's?"""
+    raw = connection.connection
+    if connection.vendor == "postgresql":
+        try:
+            return int(raw.info.transaction_status) in (0, 2, 3)  # idle, or in a transaction
+        except Exception:  # of a driver that is not known, or a connection that is gone
+            return False
+    # What interrupts a driver that waits for the answer passes through its code.
+    driver = type(raw).__module__.partition(".")[0]
+    names = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+    return raw is not None and not any(name.partition(".")[0] == driver for name in names)
+
+
+_next_look = 0.0
+
+
+def look_for_ended(connection: Any, name: str, cache: Cache) -> None:
+    """Ends the quarantines whose sessions are gone, or idle, at most once a second.
+
+    `name` is that of the connection's own session, which has no open transaction. The
+    statement does not pass Django: nobody counts it. Where a pooler is in between, the
+    numbers that drivers know are not the server's, and only time ends a quarantine.
+    """
+    global _next_look
+    now = time.monotonic()
+    if now < _next_look or not name:
+        return
+    _next_look = now + _SECONDS_BETWEEN_LOOKS
+    database, _, own = name.partition(" ")
+    waiting = {}
+    for one in quarantined(cache):
+        its_database, _, number = one.session.partition(" ")
+        if its_database == database and number.isdecimal():
+            waiting[one.ticket] = int(number)
+    if not waiting:
+        return
+    try:
+        alive = _alive(connection)
+    except Exception as error:
+        logger.info("could not ask for the sessions of commits in quarantine: %s", error)
+        return
+    if int(own) in alive.own:
+        for ticket, session in waiting.items():
+            # This one has just answered, outside of transactions: it is done with all before.
+            if session not in alive.every or session == int(own):
+                resolve(cache, ticket)
+
+
+class _Sessions(NamedTuple):
+    own: set[int]
+    every: set[int]
+
+
+def _alive(connection: Any) -> _Sessions:
+    own, every = _QUESTIONS[connection.vendor]
+    with closing(connection.connection.cursor()) as cursor:
+        cursor.execute(own)
+        mine = {int(row[0]) for row in cursor.fetchall()}
+        cursor.execute(every)
+        return _Sessions(mine, {int(row[0]) for row in cursor.fetchall()})
+
+
+_QUESTIONS = {
+    "postgresql": ("SELECT pg_backend_pid()", "SELECT pid FROM pg_stat_activity"),
+    "mysql": ("SELECT CONNECTION_ID()", "SELECT id FROM information_schema.processlist"),
+}

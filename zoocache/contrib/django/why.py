@@ -1,0 +1,150 @@
+"""Why a query was served from the cache, or was not: for people, in the shell and in tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from zoocache import store
+from zoocache.contrib.django import tags as orm_tags
+from zoocache.shm import Cache
+from zoocache.shm.events import Event, events, hash_of
+from zoocache.shm.explain import EVERYTHING, Entry, State
+
+
+@dataclass
+class WatchedRead:
+    """One SELECT, and what the cache had for it before it ran."""
+
+    compiler: Any = field(repr=False)
+    sql: str = ""
+    params: Any = ()
+    entry: Entry | None = None
+    """None for a query that is not cached."""
+    tags: frozenset[str] = frozenset()
+    """What it depends on, its rows aside."""
+    refused: str = ""
+    """Why it is not cached."""
+
+    @property
+    def model(self) -> Any:
+        return self.compiler.query.model
+
+
+_watched: ContextVar[list[WatchedRead] | None] = ContextVar("zoocache_watched", default=None)
+
+
+@contextmanager
+def watching() -> Iterator[list[WatchedRead]]:
+    """A list that gets all cached reads of this thread or task, as they come."""
+    reads: list[WatchedRead] = []
+    token = _watched.set(reads)
+    try:
+        yield reads
+    finally:
+        _watched.reset(token)
+
+
+def is_watched() -> bool:
+    return _watched.get() is not None
+
+
+def note_read(compiler: Any, sql: str, params: Any, entry: Entry, tags: set[str] | None) -> None:
+    reads = _watched.get()
+    if reads is not None:
+        reads.append(WatchedRead(compiler, sql, params, entry, frozenset(tags or ())))
+
+
+def note_refusal(compiler: Any, reason: str) -> None:
+    reads = _watched.get()
+    if reads is None:
+        return
+    if not (reads and reads[-1].compiler is compiler):
+        reads.append(WatchedRead(compiler))
+    reads[-1].refused = reason
+
+
+def why(work: Callable[[], Any] | Any) -> str:
+    """Evaluates a queryset, or calls a function, and tells of each cached read in it.
+
+    What is told of an entry is what was there before the evaluation, which
+    fills what is missing, as ever.
+    """
+    with watching() as reads:
+        work() if callable(work) and not hasattr(work, "query") else list(work)
+    if not reads:
+        return "No cached query ran: use Model.cached, cached(...) or .zoocache()."
+    return "\n\n".join(_told(read) for read in reads)
+
+
+def why_tag(tag: str) -> str:
+    """Tells when what a tag means was invalidated, as far back as the ring of events goes."""
+    target = store.writer()
+    if target is None:
+        return "There is no segment: nothing is cached, and nothing was invalidated."
+    meant = {hash_of(target, one): one for one in {tag, *store.expanded(tag)}}
+    ring = events(target)
+    lines = [
+        f"  {_told_event(event, meant.get(event.tag, event.text))}"
+        for event in ring
+        if event.tag in meant or event.tag == EVERYTHING
+    ]
+    since = f"of the last {len(ring)} invalidations" if ring else "of no invalidation at all"
+    return "\n".join([f"{tag}: {len(lines)} {since} on this host", *lines])
+
+
+def _told(read: WatchedRead) -> str:
+    lines = [f"{read.model._meta.label}: {_verdict(read)}"]
+    if read.sql:
+        lines.append(f"  SQL: {read.sql}  {tuple(read.params)!r}")
+    if read.tags:
+        lines.append("  depends on: " + ", ".join(map(orm_tags.told, sorted(read.tags))))
+    target = store.cache()
+    if target is not None and read.entry is not None and read.entry.state is State.STALE:
+        lines += _causes(target, read)
+    return "\n".join(lines)
+
+
+def _verdict(read: WatchedRead) -> str:
+    if read.refused:
+        return f"not cached, because {read.refused}"
+    if read.entry is None:
+        return "not cached"
+    state = read.entry.state
+    if state is State.FRESH:
+        expires = read.entry.expires
+        ttl = "" if expires is None else f", for {expires - time.time():.0f} s more"
+        return f"a hit of {read.entry.size} bytes{ttl}"
+    return {
+        State.ABSENT: "a miss: never stored, or evicted, or deleted",
+        State.STALE: "a miss: it was invalidated",
+        State.EXPIRED: "a miss: its time to live is over",
+        State.PENDING: "a miss: a commit that changes it is under way",
+    }.get(state, f"a miss: {state.name.lower()}")
+
+
+def _causes(target: Cache, read: WatchedRead) -> Iterator[str]:
+    entry = read.entry
+    assert entry is not None
+    names = {hash_of(target, tag): orm_tags.told(tag) for tag in read.tags}
+    names[EVERYTHING] = "everything"
+    newest: dict[bytes, Event] = {}
+    for event in events(target):
+        if event.tag in entry.bumped and event.clock > entry.stamp:
+            newest[event.tag] = event
+    for tag in entry.bumped:
+        if tag in newest:
+            yield f"  {_told_event(newest[tag], names.get(tag, newest[tag].text))}"
+        else:
+            name = names.get(tag, tag.hex())
+            yield f"  {name}: longer ago than the ring of events remembers, or made coarser"
+
+
+def _told_event(event: Event, name: str) -> str:
+    ago = time.time() - event.when
+    cause = event.cause.name.lower().replace("_", " ")
+    return f"{name or event.tag.hex()}: {ago:.1f} s ago by process {event.pid} ({cause})"

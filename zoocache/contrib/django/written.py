@@ -1,0 +1,127 @@
+"""What one connection has written and others must be told: announced, published, forgotten."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from zoocache import points
+from zoocache.commits import Announcement, bump
+from zoocache.contrib.django import tags
+from zoocache.contrib.django.sessions import Session
+from zoocache.shm.intent import End
+
+# Above this many tags a write invalidates its tables as a whole.
+MAX_TAGS = 2000
+
+
+_noted: ContextVar[list[float] | None] = ContextVar("zoocache_noted", default=None)
+
+
+@contextmanager
+def noting_writes() -> Iterator[list[float]]:
+    """A list that gets the time, in seconds, of each commit of this thread or request."""
+    writes: list[float] = []
+    token = _noted.set(writes)
+    try:
+        yield writes
+    finally:
+        _noted.reset(token)
+
+
+def has_written() -> bool:
+    """Has this request committed something, where that is noted?"""
+    return bool(_noted.get())
+
+
+class Written:
+    """The writes of a connection that are not known to be over."""
+
+    def __init__(self) -> None:
+        self._announcements: list[Announcement] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """They were rolled back, or published."""
+        self.tables: set[str] = set()  # dirty, by their root tags
+        self.tags: set[str] = set()
+        self.by_hand: set[str] = set()  # what the user invalidated inside the transaction
+        self.everything = False
+        self.cleared = False  # the user cleared the cache inside the transaction
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.everything or self.tables)
+
+    @property
+    def owed(self) -> bool:
+        """Has anybody to be told yet?"""
+        return bool(
+            self.tables or self.tags or self.everything
+            or self.by_hand or self.cleared or self._announcements
+        )  # fmt: skip
+
+    def add(self, written: Iterable[str], tables: Iterable[str] | None) -> None:
+        """A write that is about to run; `tables` None: of any table."""
+        if tables is None:
+            self.everything = True
+            return
+        self.tables.update(map(tags.root, tables))
+        self.tags.update(written)
+        if len(self.tags) > MAX_TAGS:
+            self.tags = set(self.tables)
+
+    def add_by_hand(self, invalidated: Iterable[str] | None) -> None:
+        """What the user invalidated; None: everything."""
+        if invalidated is None:
+            self.cleared = True
+        else:
+            self.by_hand.update(invalidated)
+
+    def announce(self, written: Iterable[str] | None, session: Session) -> None:
+        """Announces what the next statement may commit; None: everything."""
+        announcement = Announcement(
+            None if written is None else frozenset(written),
+            session=session.name,
+            quarantine=session.quarantine,
+        )
+        # First in the list, then made: whatever comes in between, it will be settled.
+        self._announcements.append(announcement)
+        announcement.make()
+        points.reach("commit:announced")
+
+    def announce_all(self, session: Session) -> None:
+        """Announces everything that was written, before COMMIT."""
+        if self.everything or self.cleared:
+            self.announce(None, session)
+        elif self.tags or self.by_hand:
+            self.announce(self.tags | self.by_hand, session)
+
+    def publish(self) -> None:
+        """Invalidates what was written and is perhaps committed."""
+        if self.everything or self.cleared:
+            bump(None)
+        elif self.tags or self.by_hand:
+            bump(self.tags | self.by_hand)
+
+    def finish(self, end: End) -> None:
+        """Invalidates what was written, and ends what was announced of it. May be repeated."""
+        points.reach("commit:done")
+        noted = _noted.get()
+        if noted is not None and (self.tags or self.everything):
+            noted.append(time.time())
+        told: set[str] = set()
+        everything = False
+        for announcement in self._announcements:
+            announcement.settle(end)
+            told.update(announcement.tags or ())
+            everything = everything or announcement.tags is None
+        self._announcements.clear()
+        if everything:
+            return
+        if self.everything or self.cleared:
+            bump(None)
+        elif rest := (self.tags | self.by_hand) - told:
+            bump(rest)
