@@ -31,7 +31,7 @@ from django.core.management import call_command
 from shop import routing, servers
 
 import zoocache
-from zoocache import config, points
+from zoocache import config, points, store
 from zoocache.shm import unlink
 
 VIEW = "CREATE VIEW shop_activeproduct AS SELECT id, name FROM shop_product WHERE active"
@@ -145,6 +145,7 @@ def zoo(segment_name: str, _sqlite: None) -> Iterator[None]:
     zoocache.configure(name=name, size="2MiB")
     yield
     points.install(None)
+    store._logged.clear()
     config.clear_overrides()
     unlink(name)
 

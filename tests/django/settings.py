@@ -22,6 +22,7 @@ INSTALLED_APPS = ["django.contrib.contenttypes", "zoocache.contrib.django", "sho
 DATABASE_ROUTERS = ["shop.routing.Router"]
 ROOT_URLCONF = "shop.urls"
 ALLOWED_HOSTS = ["testserver"]
+REST_FRAMEWORK = {"UNAUTHENTICATED_USER": None}
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

@@ -150,16 +150,16 @@ def test_13_tags_of_an_instance(shelf: Any, is_cached: IsCached, queries: Querie
         if name == "only":
             read()  # reads the deferred field on its way
         assert is_cached(read), name
-        zoocache.invalidate("crate:b")
+        zoocache.invalidate("box:b")
         assert is_cached(read) == is_cached(read)
         with queries(0):
             read()
-        zoocache.invalidate("crate:a")
+        zoocache.invalidate("box:a")
         with queries() as captured:
             read()
         assert len(captured) > 0, name
     assert is_cached(lambda: Crate.cached.filter(label="a").count())
-    zoocache.invalidate("crate:a")
+    zoocache.invalidate("box:a")
     with queries(0):  # which holds no instance
         Crate.cached.filter(label="a").count()
 

@@ -207,7 +207,10 @@ class Site:
         return self.ask("POST", f"/write/{how}/{pk}/{value}/")
 
     def read_everywhere(self, how: str, pk: int, among: set[int] | None = None) -> list[Answer]:
-        """Read until each worker has answered at least once. Returns all answers."""
+        """Read until each worker has answered at least once. Returns all answers.
+
+        Without `among`, one that dies meanwhile is not waited for.
+        """
         missing = set(self.pids() if among is None else among)
         answers: list[Answer] = []
         deadline = time.monotonic() + PATIENCE
@@ -217,6 +220,8 @@ class Site:
             reads = [self._clients.submit(self.read, how, pk) for _ in range(2 * self.workers)]
             answers += [read.result(PATIENCE) for read in reads]
             missing -= {answer.worker for answer in answers}
+            if among is None:
+                missing &= self.pids()
         return answers
 
     @contextmanager

@@ -109,7 +109,7 @@ class Crate(models.Model):
     def zoocache_deps(self):
         if Crate.broken:
             raise ValueError("broken")
-        return [f"crate:{self.label}", f"Shelf:{self.shelf_id}"]
+        return [f"box:{self.label}", f"Shelf:{self.shelf_id}"]
 
     @classmethod
     def zoocache_invalidate_on_save(cls, instance, **kwargs):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import iscoroutinefunction
-from django.core.exceptions import EmptyResultSet
+from django.core.exceptions import DisallowedHost, EmptyResultSet
 from django.db.models import Manager, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -155,6 +155,10 @@ def _tags_for_view(sample: Any, request: HttpRequest, kwargs: dict[str, Any]) ->
 def _may_be_cached(request: HttpRequest) -> bool:
     """False where somebody has looked at the user before: it cannot be seen who does so again."""
     known = hasattr(request, "_cached_user") or hasattr(request, "_acached_user")
+    try:
+        request.get_host()
+    except DisallowedHost:
+        return False  # whether that matters is the view's to say
     return (
         request.method in ("GET", "HEAD")
         and not known

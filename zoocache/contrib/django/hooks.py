@@ -23,6 +23,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from django.conf import settings
 from django.core.signals import setting_changed
 from django.db import connections
 from django.db.backends.signals import connection_created
@@ -60,8 +61,9 @@ def install() -> None:
     connection_created.connect(_connected, dispatch_uid="zoocache.connected")
     # In front of the user's receivers: what they set up is not part of the connection's identity.
     connection_created.receivers.insert(0, connection_created.receivers.pop())
-    for connection in connections.all(initialized_only=True):
-        hook_connection(connection)
+    if settings.configured:  # nothing is connected before
+        for connection in connections.all(initialized_only=True):
+            hook_connection(connection)
     config.register_source(
         options.given,
         label=options.LABEL,

@@ -7,11 +7,14 @@ from typing import Any
 
 from django.db.models import Manager, Model, QuerySet
 from django.db.models.fields.files import FieldFile
+from django.utils.functional import LazyObject, Promise, empty
+from django.utils.safestring import SafeString
 
 from zoocache import codec, store
 from zoocache.exceptions import TagError, UnstorableError
 
 DEPS = "zoocache_deps"
+_ANONYMOUS = ("django.contrib.auth.models", "AnonymousUser")  # that app may not be installed
 
 
 def own_deps(compiler: Any, rows: Sequence[Any]) -> set[str]:
@@ -61,6 +64,16 @@ def name_of_value(value: Any) -> bytes:
 
 
 def _named(value: Any, seen: dict[int, int]) -> Any:
+    if isinstance(value, LazyObject):  # request.user is one
+        if value._wrapped is empty:
+            value._setup()
+        value = value._wrapped
+    if isinstance(value, Promise):  # of a translation
+        return ("lazy", str(value))
+    if isinstance(value, SafeString):
+        return ("safe", str.__str__(value))
+    if (type(value).__module__, type(value).__name__) == _ANONYMOUS:
+        return ("anonymous",)
     if isinstance(value, Model):
         if id(value) in seen:
             return ("seen", seen[id(value)])

@@ -257,7 +257,7 @@ def _plain(shown: Any) -> Any:
     if isinstance(shown, (list, tuple)):
         return [_plain(value) for value in shown]
     # Strings of the framework's own (hyperlinks) and safe strings.
-    return str(shown) if isinstance(shown, str) and type(shown) is not str else shown
+    return str.__str__(shown) if isinstance(shown, str) else shown
 
 
 cached_model_serializers()

@@ -25,6 +25,8 @@ register = template.Library()
 # What differs from user to user, in the context that Django's processors give.
 _PERSONAL = frozenset(["csrf_token", "messages", "perms", "request", "user"])
 
+_ABOUT_THE_SOURCE = {"token", "origin", "parent"}
+
 
 class CachedNode(template.Node):
     def __init__(self, nodelist: Any, given: list[Any], ttl: Any, name: bytes) -> None:
@@ -70,7 +72,7 @@ def _fragment(ttl: float | None) -> Callable[..., str]:
 
     @observing(ttl=ttl, deps=deps, key=lambda key, samples, render: key)
     def fragment(key: Any, samples: list[Any], render: Callable[[], str]) -> str:
-        return str(render())
+        return str.__str__(render())  # str() would leave a SafeString as it is
 
     return fragment
 
@@ -125,8 +127,12 @@ def _variables(part: Any) -> Iterator[str]:
         elif isinstance(part, dict):
             parts += part.values()
         elif type(part).__module__.startswith("django.template") or isinstance(part, template.Node):
-            kept = {k: v for k, v in vars(part).items() if k not in ("token", "origin", "parent")}
-            parts += kept.values()
+            parts += [getattr(part, name, None) for name in _attributes(part) - _ABOUT_THE_SOURCE]
+
+
+def _attributes(part: Any) -> set[str]:
+    slots = [name for base in type(part).__mro__ for name in vars(base).get("__slots__", ())]
+    return {*slots, *getattr(part, "__dict__", ())}
 
 
 def _sql_of(sample: Any) -> str:
