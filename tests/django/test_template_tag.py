@@ -133,6 +133,7 @@ def test_a_user_who_is_given_is_part_of_the_name(shop: Any) -> None:
     [
         lambda: SimpleLazyObject(lambda: Product.objects.get(pk=1)),
         lambda: SimpleLazyObject(lambda: Product(pk=1)),
+        lambda: Product(name="unsaved"),
         lambda: gettext_lazy("Monday"),
         lambda: mark_safe("<b>"),
         lambda: [{"a": Product.objects.get(pk=1)}, ("b", None)],

@@ -69,7 +69,9 @@ def tags_of_sample(sample: Any) -> set[str]:
     """What a queryset, a model, a manager or an instance depends on; TypeError for other things."""
     _check(sample)
     if isinstance(sample, Model):
-        meta = type(sample)._meta
+        meta = sample._meta  # of a lazy object, too
+        if sample.pk is None:
+            return {tags.any_of(meta.db_table)}
         found = {tags.row(meta.db_table, tags.canonical(meta.pk, sample.pk))}
         return found | {tags.any_of(parent._meta.db_table) for parent in meta.get_parent_list()}
     if isinstance(sample, type):

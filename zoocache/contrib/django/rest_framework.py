@@ -26,7 +26,7 @@ from django.utils.translation import get_language
 from zoocache import codec, store
 from zoocache.cacheable import current_frame, observing
 from zoocache.config import check_ttl
-from zoocache.contrib.django import tags
+from zoocache.contrib.django.decorators import tags_of_sample
 from zoocache.contrib.django.instances import name_of_value
 from zoocache.contrib.django.watched import Watched
 from zoocache.exceptions import UnstorableError
@@ -154,8 +154,7 @@ def _cached(serializer: Any, instance: Any, represent: Callable[[Any], Any]) -> 
 @functools.cache
 def _kept(ttl: float | None) -> Callable[..., Any]:
     def deps(key: Any, serializer: Any, instance: Any, represent: Any) -> set[str]:
-        meta = type(instance)._meta
-        return {tags.row(meta.db_table, tags.canonical(meta.pk, instance.pk))}
+        return tags_of_sample(instance)
 
     @observing(ttl=ttl, deps=deps, key=lambda key, *args: key)
     def kept(key: Any, serializer: Any, instance: Any, represent: Callable[[Any], Any]) -> Any:
