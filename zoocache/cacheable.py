@@ -77,6 +77,55 @@ def computing(stamp: int, *, leads: bool = False, observes: bool = False) -> Ite
             outer.absorb(frame)
 
 
+def look_up(
+    target: Cache,
+    entry: bytes,
+    decode: Callable[[bytes], Any],
+    *,
+    newest: int | None,
+    grace: float = 0,
+) -> Found | None:
+    """An entry, decoded; what it depends on goes to the enclosing computation.
+
+    One that is newer than the stamp `newest` counts as missing: it may not be what
+    an open snapshot shows. Within `grace` seconds it may be one that has expired.
+    """
+    frame = _frame.get()
+    try:
+        if frame is None and newest is None and not grace:
+            data = target.get(entry)
+            return None if data is None else Found(decode(data))
+        found = target.get_with_deps(entry, grace=grace)
+        if found is None or (newest is not None and found.stamp > newest):
+            return None
+        value = decode(found.value)
+        if frame is not None:
+            frame.absorb_hit(found.deps)
+        return Found(value, found.fresh)
+    except codec.StaleFormat:
+        return None
+
+
+def store_entry(
+    target: Cache,
+    entry: bytes,
+    encoded: bytes,
+    stamp: int,
+    *,
+    what: str,
+    ttl: float | None,
+    tags: Iterable[str],
+    deps: bytes = b"",
+) -> Landing:
+    """Stores a computed value; `what` names it in the log if it is too large."""
+    seconds = ttl if ttl is not None else store.settings().ttl
+    outcome = target.fill(entry, encoded, stamp, ttl=seconds, tags=tags, deps=deps)
+    if outcome is Outcome.TOO_LARGE:
+        store.log_too_large(what, target)
+    stored = outcome in (Outcome.STORED, Outcome.OLDER)
+    return Landing.STORED if stored else Landing.UNSTORED
+
+
 def add_deps(tags: Iterable[str]) -> None:
     """Makes the result of the enclosing `@cacheable` function depend on further tags.
 
@@ -125,23 +174,21 @@ def cacheable(
     if grace != 0:
         config.check_seconds(grace, "grace")
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        recipe = _Recipe(function, ttl, deps if callable(deps) else tuple(deps), key, grace, wait)
-        wrapped: Callable[P, R] = recipe.wrapper()
-        return wrapped
-
-    return decorate
+    return _decorator(ttl=ttl, deps=deps, key=key, grace=grace, wait=wait)
 
 
 def observing(
     *, ttl: float | None = None, deps: Tags = (), key: Callable[..., object]
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """`cacheable` for a function that depends on everything a framework sees it read."""
+    return _decorator(ttl=ttl, deps=deps, key=key, grace=0, wait=10, observes=True)
+
+
+def _decorator(*, deps: Tags, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    given = deps if callable(deps) else tuple(deps)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        given = deps if callable(deps) else tuple(deps)
-        recipe = _Recipe(function, ttl, given, key, 0, 10, observes=True)
-        wrapped: Callable[P, R] = recipe.wrapper()
+        wrapped: Callable[P, R] = _Recipe(function, deps=given, **options).wrapper()
         return wrapped
 
     return decorate
@@ -176,6 +223,7 @@ class _Recipe:
     def __init__(
         self,
         function: Callable[..., Any],
+        *,
         ttl: float | None,
         deps: tuple[str, ...] | Callable[..., Iterable[str]],
         key: str | Callable[..., object] | None,
@@ -222,21 +270,7 @@ class _Recipe:
 
     def find(self, call: _Call) -> Found | None:
         """The result on a hit; within the grace it may be one that has expired."""
-        frame = _frame.get()
-        try:
-            if frame is None and not self.grace and call.oldest is None:
-                data = call.target.get(call.entry)
-                return None if data is None else Found(codec.decode(data), True)
-            found = call.target.get_with_deps(call.entry, grace=self.grace)
-            # Newer than the oldest open snapshot, it may not be what this thread would read.
-            if found is None or (call.oldest is not None and found.stamp > call.oldest):
-                return None
-            value = codec.decode(found.value)
-            if frame is not None:
-                frame.absorb_hit(found.deps)
-            return Found(value, found.fresh)
-        except codec.StaleFormat:
-            return None
+        return look_up(call.target, call.entry, codec.decode, newest=call.oldest, grace=self.grace)
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call | None:
         """What a cached call needs; None if it must go uncached."""
@@ -269,19 +303,15 @@ class _Recipe:
         guard = store.guard()
         if not frame.storable or not guard.clean or guard.namespace != call.namespace:
             return Landing.UNSTORED
-        ttl = self.ttl if self.ttl is not None else store.settings().ttl
+        what = f"a result of {self.name}"
         try:
-            outcome = call.target.fill(
-                call.entry, codec.encode(value), frame.stamp,
-                ttl=ttl, tags=store.meaning(frame.tags), deps=b"".join(frame.deps),
+            return store_entry(
+                call.target, call.entry, codec.encode(value), frame.stamp, what=what,
+                ttl=self.ttl, tags=store.meaning(frame.tags), deps=b"".join(frame.deps),
             )  # fmt: skip
         except (UnstorableError, TagError) as error:
-            store.log_once(f"a result of {self.name} is not cached: {error}")
+            store.log_once(f"{what} is not cached: {error}")
             return Landing.UNSTORED
-        if outcome is Outcome.TOO_LARGE:
-            store.log_too_large(f"a result of {self.name}", call.target)
-        stored = outcome in (Outcome.STORED, Outcome.OLDER)
-        return Landing.STORED if stored else Landing.UNSTORED
 
     @contextmanager
     def led(self, call: _Call, flight: Flight | None) -> Iterator[_Lead]:

@@ -13,6 +13,7 @@ from django.test import override_settings
 from shop import stock
 from shop.models import Product
 
+import zoocache
 from zoocache import config, points
 
 
@@ -46,6 +47,12 @@ def names() -> list[str]:
     return [product.name for product in Product.cached.order_by("pk")]
 
 
+def compared() -> tuple[int, int]:
+    """Hits that were compared, and those that differed."""
+    counters = zoocache.stats()
+    return counters["compared"], counters["differed"]
+
+
 def change_unseen(db: Any, name: str) -> None:
     """Writes past Django, as another application does."""
     with closing(db.connection.cursor()) as cursor:
@@ -59,6 +66,7 @@ def test_equal_hits_are_not_reported(
     with queries(1):
         names()
     assert not caplog.records
+    assert compared() == (1, 0)
 
 
 def test_a_stale_hit_is_reported_and_the_database_believed(
@@ -67,6 +75,7 @@ def test_a_stale_hit_is_reported_and_the_database_believed(
     names()
     change_unseen(shadow, "unseen")
     assert "unseen" in names()
+    assert compared() == (1, 1)
     (record,) = [r for r in caplog.records if r.name == "zoocache.shadow"]
     assert record.levelno == logging.ERROR
     assert "shop.Product" in record.getMessage()

@@ -211,6 +211,10 @@ class Cache:
         """What the clock would be by physical time alone: it stands still between invalidations."""
         return int(lib.zoo_time(self._handle))
 
+    def note_compared(self, *, differed: bool) -> None:
+        """Counts a hit that was compared with its source."""
+        lib.zoo_note_compared(self._handle, differed)
+
     def clear(self) -> None:
         """Makes every entry stale, whatever it depends on."""
         if lib.zoo_clear(self._handle) == lib.ZOO_RETIRED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import iscoroutinefunction
@@ -38,6 +38,11 @@ def cached_as(
     querysets in the function read. The samples are never run. The rest is as in
     `cacheable`. TypeError for a sample that is none of these.
     """
+    return cacheable(ttl=ttl, deps=_tags_of(samples), key=key, grace=grace, wait=wait)
+
+
+def _tags_of(samples: Iterable[Any]) -> Callable[..., set[str]]:
+    """The function of a call's arguments that gives what the samples depend on."""
     for sample in samples:
         _check(sample)
 
@@ -49,7 +54,7 @@ def cached_as(
                 found |= tags_of_sample(one)
         return found
 
-    return cacheable(ttl=ttl, deps=deps, key=key, grace=grace, wait=wait)
+    return deps
 
 
 def _is_function(sample: Any) -> bool:
@@ -99,17 +104,13 @@ def cached_view_as(
     set, not private, not streamed, and neither the session, the user, a cookie
     nor the CSRF token looked at. Everything else is answered anew each time.
     """
-    for sample in samples:
-        _check(sample)
+    deps = _tags_of(samples)
     headers = tuple(name.lower() for name in vary_on)
     check_ttl(ttl)
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
         if iscoroutinefunction(view):
             raise TypeError("cached_view_as() is for sync views: cache what an async one reads")
-
-        def deps(request: HttpRequest, *args: Any, **kwargs: Any) -> set[str]:
-            return {tag for sample in samples for tag in _tags_for_view(sample, request, kwargs)}
 
         def key(request: HttpRequest, *args: Any, **kwargs: Any) -> object:
             return (
@@ -146,12 +147,6 @@ def cached_view_as(
         return wrapper
 
     return decorate
-
-
-def _tags_for_view(sample: Any, request: HttpRequest, kwargs: dict[str, Any]) -> Iterator[str]:
-    given = sample(request, **kwargs) if _is_function(sample) else sample
-    for one in given if isinstance(given, (list, tuple)) else [given]:
-        yield from tags_of_sample(one)
 
 
 def _may_be_cached(request: HttpRequest) -> bool:

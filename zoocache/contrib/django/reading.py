@@ -21,7 +21,7 @@ from django.db.models.sql.constants import MULTI, SINGLE
 from django.utils.asyncio import async_unsafe
 
 from zoocache import codec, points, store
-from zoocache.cacheable import Frame, current_frame
+from zoocache.cacheable import Frame, current_frame, look_up, store_entry
 from zoocache.contrib.django import shadow
 from zoocache.contrib.django.connection import ConnectionState, state_of
 from zoocache.contrib.django.dependencies import dependencies
@@ -30,7 +30,7 @@ from zoocache.contrib.django.instances import own_deps
 from zoocache.contrib.django.options import options
 from zoocache.contrib.django.why import is_watched, note_read, note_refusal
 from zoocache.exceptions import UnstorableError
-from zoocache.shm import Cache, Landing, Outcome
+from zoocache.shm import Cache, Landing
 from zoocache.shm.explain import explain
 from zoocache.turns import Found, Wanted
 
@@ -172,31 +172,20 @@ class _Read:
         return b"q" + blake2b(self.state.identity() + named, digest_size=20).digest()
 
     def _find(self, key: bytes) -> Found | None:
-        frame, newest = current_frame(), self.state.newest()
-        try:
-            if frame is None and newest is None:
-                data = self.target.get(key)
-                return None if data is None else Found(codec.decode_rows(data))
-            found = self.target.get_with_deps(key)
-            if found is None or (newest is not None and found.stamp > newest):
-                return None
-            rows = codec.decode_rows(found.value)
-            if frame is not None:
-                frame.absorb_hit(found.deps)
-            return Found(rows)
-        except codec.StaleFormat:
-            return None
+        return look_up(self.target, key, codec.decode_rows, newest=self.state.newest())
 
     def _compare(self, key: bytes, sql: str, params: Any, found: Found) -> Any:
         """Runs the SQL of a hit, too, and reports rows that differ. Returns the database's."""
         points.reach("shadow:found")
         result = self._execute_compiled(sql, params)
         rows = self._rows_of(result)
-        if shadow.same_rows(found.value, rows):
-            return result
-        # A write in between is no error: then the entry is not served any more.
-        again = self._find(key)
-        if again is not None and again.value == found.value:
+        again = None
+        if not shadow.same_rows(found.value, rows):
+            # A write in between is no error: then the entry is not served any more.
+            again = self._find(key)
+        differed = again is not None and again.value == found.value
+        self.target.note_compared(differed=differed)
+        if differed:
             shadow.report(self.compiler.query.model, sql, params, found.value, rows)
         return result
 
@@ -268,16 +257,15 @@ class _Read:
         return _Filled(result, self._store(key, rows, deps, stamp))
 
     def _store(self, key: bytes, rows: list[Any], deps: set[str], stamp: int) -> Landing:
-        ttl = self.mark.ttl if self.mark.ttl is not None else store.settings().ttl
+        model = self.compiler.query.model
         try:
-            outcome = self.target.fill(key, codec.encode_rows(rows), stamp, ttl=ttl, tags=deps)
+            return store_entry(
+                self.target, key, codec.encode_rows(rows), stamp,
+                what=f"a list of {model}", ttl=self.mark.ttl, tags=deps,
+            )  # fmt: skip
         except UnstorableError as error:
-            store.log_once(f"rows of {self.compiler.query.model} are not cached: {error}")
+            store.log_once(f"rows of {model} are not cached: {error}")
             return Landing.UNSTORED
-        if outcome is Outcome.TOO_LARGE:
-            store.log_too_large(f"a list of {self.compiler.query.model}", self.target)
-        stored = outcome in (Outcome.STORED, Outcome.OLDER)
-        return Landing.STORED if stored else Landing.UNSTORED
 
 
 class _Filled(NamedTuple):
