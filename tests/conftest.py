@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+import zoocache
+from zoocache import config, store
 from zoocache.shm import MIN_SIZE, Cache, Segment, path_of, unlink
 
 # One id for the run: xdist's workers, and all children of tests, inherit it.
@@ -41,6 +43,27 @@ def segment_name(request: pytest.FixtureRequest) -> Iterator[str]:
     yield name
     for leftover in _files(name):
         _remove(leftover)
+
+
+@pytest.fixture
+def short_name(segment_name: str) -> Iterator[str]:
+    """A shorter one, for what takes 64 characters or adds some: a setting, a socket's path."""
+    test, run, worker, *_, number = segment_name.split("-")
+    name = f"{test}-{run}-{worker}-{number}"
+    yield name
+    for leftover in _files(name):
+        _remove(leftover)
+
+
+@pytest.fixture
+def default_cache(short_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
+    """The cache of `@cacheable`, in a segment of this test's own, without a framework."""
+    monkeypatch.setattr(store, "_frameworks", [])
+    zoocache.configure(name=short_name, size="1MiB")
+    cache = store.cache()
+    assert cache is not None
+    yield cache
+    config.clear_overrides()
 
 
 @pytest.fixture

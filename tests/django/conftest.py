@@ -28,11 +28,11 @@ if not settings.configured:
 
 from django.apps import apps
 from django.core.management import call_command
-from shop import routing, servers
+from django.core.signals import request_finished, request_started
+from shop import routing, servers, stock
 
 import zoocache
 from zoocache import config, points, store
-from zoocache.shm import unlink
 
 VIEW = "CREATE VIEW shop_activeproduct AS SELECT id, name FROM shop_product WHERE active"
 SQLITE, ROLLBACK, POSTGRES, MARIADB = "default", "other", "pg", "maria"
@@ -137,17 +137,13 @@ def empty(connection: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def zoo(segment_name: str, _sqlite: None) -> Iterator[None]:
+def zoo(short_name: str, _sqlite: None) -> Iterator[None]:
     """A segment of the test's own."""
-    # The whole name may be too long; its end is what tells tests apart.
-    test, run, worker, *_, number = segment_name.split("-")
-    name = f"{test}-{run}-{worker}-{number}"
-    zoocache.configure(name=name, size="2MiB")
+    zoocache.configure(name=short_name, size="2MiB")
     yield
     points.install(None)
     store._logged.clear()
     config.clear_overrides()
-    unlink(name)
 
 
 def _fresh(alias: str) -> Iterator[Any]:
@@ -190,6 +186,21 @@ def mariadb(zoo: None, _mariadb: None) -> Iterator[Any]:
 def db(request: pytest.FixtureRequest) -> Any:
     """A connection with empty tables, to each kind of database; unrouted queries go there."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def shop(db: Any) -> Any:
+    """A connection to each kind of database, with a stock of rows."""
+    stock.fill()
+    return db
+
+
+@pytest.fixture
+def in_a_request() -> Iterator[None]:
+    """Between the signals that Django sends around a request."""
+    request_started.send(sender=None)
+    yield
+    request_finished.send(sender=None)
 
 
 @pytest.fixture

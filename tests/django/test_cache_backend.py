@@ -11,7 +11,7 @@ import pickle
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +44,14 @@ def cache() -> ZooCache:
 
 
 @pytest.fixture
-def named(segment_name: str) -> str:
+def named(short_name: str) -> str:
     """A name for a segment of a cache's own."""
-    return f"{segment_name[:40]}-{segment_name[-8:]}"
+    return f"{short_name}-own"
 
 
 @pytest.fixture(autouse=True)
-def _clean(named: str) -> Iterator[None]:
+def _clean() -> None:
     store._logged.clear()
-    yield
-    unlink(named)
 
 
 @pytest.fixture

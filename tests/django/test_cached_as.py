@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.core.signals import request_finished, request_started
 from django.db import transaction
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.middleware.csrf import get_token
@@ -23,12 +22,6 @@ import zoocache
 from zoocache.contrib.django import cached_as, cached_view_as
 
 Elsewhere = Callable[[Callable[[], Any]], Any]
-
-
-@pytest.fixture
-def shop(db: Any) -> Any:
-    stock.fill()
-    return db
 
 
 @pytest.fixture
@@ -181,13 +174,6 @@ def test_a_function_that_returns_no_sample_is_refused(shop: Any) -> None:
 
 
 # The request's start
-
-
-@pytest.fixture
-def in_a_request() -> Iterator[None]:
-    request_started.send(sender=None)
-    yield
-    request_finished.send(sender=None)
 
 
 def test_what_was_loaded_before_the_call_counts_from_the_request(

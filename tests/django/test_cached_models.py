@@ -12,19 +12,12 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.checks import run_checks
 from django.db import models
 from django.test import override_settings
-from shop import stock
 from shop.models import Category, Discount, Product, Store, Tag
 
 from zoocache.contrib.django import ZooQuerySet, cached
 
 Queries = Callable[..., Any]
 IsCached = Callable[[Callable[[], Any]], bool]
-
-
-@pytest.fixture
-def shop(db: Any) -> Any:
-    stock.fill()
-    return db
 
 
 class TestCached:

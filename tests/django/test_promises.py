@@ -59,12 +59,6 @@ def atomic(**options: Any) -> Any:
     return transaction.atomic(using=routing.active, **options)
 
 
-@pytest.fixture
-def shop(db: Any) -> Any:
-    stock.fill()
-    return db
-
-
 def name_of(pk: int = 1) -> str:
     return Product.cached.get(pk=pk).name
 

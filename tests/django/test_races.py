@@ -41,12 +41,6 @@ def raw(statement: str) -> None:
 
 
 @pytest.fixture
-def shop(db: Any) -> Any:
-    stock.fill()
-    return db
-
-
-@pytest.fixture
 def wal(sqlite: Any) -> Any:
     stock.fill()
     return sqlite

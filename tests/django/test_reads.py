@@ -23,12 +23,6 @@ Queries = Callable[..., Any]
 IsCached = Callable[[Callable[[], Any]], bool]
 
 
-@pytest.fixture
-def shop(db: Any) -> Any:
-    stock.fill()
-    return db
-
-
 # One test for the whole catalogue of a database: filling the shop costs more than the reads.
 
 

@@ -7,13 +7,13 @@ root may make databases at 127.0.0.1:3306 (else: MYSQL_HOST, MYSQL_USER and MYSQ
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import connections
+from shop import servers
 from shop.models import Slug
 from shop.workers import elsewhere
 
@@ -102,46 +102,19 @@ def test_ddl_after_a_raw_begin_commits_it(run: Any, fill: Any) -> None:
 # With a server
 
 
-@pytest.fixture(scope="module")
-def driver() -> Any:
-    try:
-        import MySQLdb
-
-        return MySQLdb
-    except ImportError:
-        pymysql = pytest.importorskip("pymysql", reason="install PyMySQL or mysqlclient")
-        pymysql.install_as_MySQLdb()
-        return pymysql
-
-
 @pytest.fixture
-def mysql(zoo: None, driver: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def mysql(zoo: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The alias of a new database that holds one table."""
-    server = {
-        "HOST": os.environ.get("MYSQL_HOST", "127.0.0.1"),
-        "USER": os.environ.get("MYSQL_USER", "root"),
-        "PASSWORD": os.environ.get("MYSQL_PASSWORD", ""),
-        "NAME": f"zoocache_{os.getpid()}",
-    }
-    try:
-        admin = driver.connect(
-            host=server["HOST"], user=server["USER"], password=server["PASSWORD"]
-        )
-    except driver.OperationalError as error:
-        pytest.skip(str(error))
-    settings = copy.deepcopy(connections.settings["default"])
-    settings |= {"ENGINE": "django.db.backends.mysql", "OPTIONS": {}, **server}
-    monkeypatch.setitem(connections.settings, "mysql", settings)
-    admin.cursor().execute(f"CREATE DATABASE {server['NAME']}")
-    try:
-        with connections["mysql"].schema_editor() as editor:
-            editor.create_model(Slug)
-        yield "mysql"
-    finally:
-        connections["mysql"].close()
-        del connections["mysql"]
-        admin.cursor().execute(f"DROP DATABASE {server['NAME']}")
-        admin.close()
+    with servers.new_mariadb() as database:
+        settings = copy.deepcopy(connections.settings["default"]) | database
+        monkeypatch.setitem(connections.settings, "mysql", settings)
+        try:
+            with connections["mysql"].schema_editor() as editor:
+                editor.create_model(Slug)
+            yield "mysql"
+        finally:
+            connections["mysql"].close()
+            del connections["mysql"]
 
 
 @pytest.mark.parametrize("begin", BEGINS)

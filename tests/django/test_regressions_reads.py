@@ -26,12 +26,6 @@ Queries = Callable[..., Any]
 IsCached = Callable[[Callable[[], Any]], bool]
 
 
-@pytest.fixture
-def shop(db: Any) -> Any:
-    stock.fill()
-    return db
-
-
 # What names an entry
 
 

@@ -12,7 +12,6 @@ import pytest
 from django.test import RequestFactory
 from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy
-from shop import stock
 from shop.models import Category, Detail, Product, Store, Tag
 
 from zoocache.contrib.django import cached_model_serializers
@@ -27,12 +26,6 @@ from zoocache.contrib.django.rest_framework import (  # noqa: E402
 
 Queries = Callable[..., Any]
 Elsewhere = Callable[[Callable[[], Any]], Any]
-
-
-@pytest.fixture
-def shop(db: Any) -> Any:
-    stock.fill()
-    return db
 
 
 class CategorySerializer(serializers.ModelSerializer):

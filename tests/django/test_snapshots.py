@@ -20,12 +20,6 @@ from zoocache.contrib.django.snapshots import snapshot
 Elsewhere = Callable[[Callable[[], Any]], Any]
 
 
-@pytest.fixture
-def shop(db: Any) -> Any:
-    stock.fill()
-    return db
-
-
 def name(manager: str = "cached") -> str:
     return str(getattr(Product, manager).get(pk=1).name)
 

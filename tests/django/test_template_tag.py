@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.core.signals import request_finished, request_started
 from django.template import Context, RequestContext, Template, TemplateSyntaxError
 from django.test import RequestFactory
 from django.utils import timezone, translation
 from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy
-from shop import stock
 from shop.models import Category, Product, Store
 
 Queries = Callable[..., Any]
 Elsewhere = Callable[[Callable[[], Any]], Any]
 
 LIST = "{% for p in products %}{{ p.name }}: {{ p.category.name }};{% endfor %}"
-
-
-@pytest.fixture
-def shop(db: Any) -> Any:
-    stock.fill()
-    return db
 
 
 def render(source: str, **values: Any) -> str:
@@ -190,13 +182,6 @@ def test_fragments_within_fragments(shop: Any, queries: Queries) -> None:
         assert read() == "[product 1]"
     rename(Product, 1, "new")
     assert read() == "[new]"
-
-
-@pytest.fixture
-def in_a_request() -> Iterator[None]:
-    request_started.send(sender=None)
-    yield
-    request_finished.send(sender=None)
 
 
 def test_what_was_loaded_before_a_write_is_not_kept(

@@ -12,18 +12,14 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import transaction
 from django.db.models.functions import Now
-from shop import routing, stock
+from shop import routing
 from shop.models import Category, Product
 
 from zoocache import clear, invalidate
 from zoocache.contrib.django.why import watching, why, why_tag
 from zoocache.shm.explain import State
 
-
-@pytest.fixture(autouse=True)
-def shop(db: Any) -> Any:
-    stock.fill()
-    return db
+pytestmark = pytest.mark.usefixtures("shop")
 
 
 def get() -> Product:

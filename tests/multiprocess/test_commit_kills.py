@@ -21,8 +21,6 @@ from typing import Any
 
 import pytest
 
-from zoocache.shm import unlink
-
 HERE = Path(__file__).resolve().parent
 PATIENCE = 20
 QUARANTINE = 60
@@ -172,17 +170,10 @@ on_servers = pytest.mark.parametrize("host", ["postgres", "mariadb"], indirect=T
 on_postgres = pytest.mark.parametrize("host", ["postgres"], indirect=True)
 
 
-def _short(name: str) -> str:
-    """A name that leaves room; its beginning says whose it is, its end tells tests apart."""
-    test, run, worker, *_, number = name.split("-")
-    return f"{test}-{run}-{worker}-{number}"
-
-
 @pytest.fixture
-def host(request: pytest.FixtureRequest, tmp_path: Path, segment_name: str) -> Iterator[Host]:
+def host(request: pytest.FixtureRequest, tmp_path: Path, short_name: str) -> Iterator[Host]:
     with ExitStack() as stack:
-        yield Host(stack, request.param, tmp_path, _short(segment_name))
-    unlink(_short(segment_name))
+        yield Host(stack, request.param, tmp_path, short_name)
 
 
 def assert_over(host: Host) -> None:

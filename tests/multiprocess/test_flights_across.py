@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from callers import LONG, SOON, Caller
 
-from zoocache.shm import MIN_SIZE, Cache, Flight, Landing, Segment, unlink
+from zoocache.shm import MIN_SIZE, Cache, Flight, Landing, Segment
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
@@ -28,11 +28,8 @@ def crew() -> Iterator[list[Caller]]:
 
 
 @pytest.fixture
-def name(segment_name: str) -> Iterator[str]:
-    """Settings take 64 characters."""
-    name = f"{segment_name[:20]}-{segment_name[-8:]}"
-    yield name
-    unlink(name)
+def name(short_name: str) -> str:
+    return short_name
 
 
 @pytest.fixture

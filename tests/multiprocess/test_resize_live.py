@@ -174,11 +174,8 @@ class Crew:
 
 
 @pytest.fixture
-def name(segment_name: str) -> Iterator[str]:
-    """Settings take 64 characters."""
-    name = f"{segment_name[:20]}-{segment_name[-8:]}"
-    yield name
-    unlink(name)
+def name(short_name: str) -> str:
+    return short_name
 
 
 @pytest.fixture

@@ -12,33 +12,25 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import zoocache
-from zoocache import cacheable, config, invalidate, store
+from zoocache import cacheable, config, invalidate
 from zoocache.cacheable import add_deps, computing, current_frame
 from zoocache.exceptions import ConfigError
-from zoocache.shm import MIN_SIZE, Cache, Flight, Landing, Segment, unlink
+from zoocache.shm import MIN_SIZE, Cache, Flight, Landing, Segment
 
 LONG = 60  # seconds that nobody is to wait
 SOON = 20  # seconds in which whatever needs none must be over
 
 
 @pytest.fixture(autouse=True)
-def target(segment_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
-    """The cache of `@cacheable`, in a segment of this test's own, without a framework."""
-    name = f"{segment_name[:20]}-{segment_name[-8:]}"
-    monkeypatch.setattr(store, "_frameworks", [])
-    zoocache.configure(name=name, size="1MiB")
-    cache = store.cache()
-    assert cache is not None
-    yield cache
-    config.clear_overrides()
-    unlink(name)
+def target(default_cache: Cache) -> Cache:
+    return default_cache
 
 
 class Waiters:

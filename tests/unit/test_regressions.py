@@ -22,24 +22,11 @@ import pytest
 import zoocache
 from zoocache import cacheable, config, store
 from zoocache.exceptions import ConfigError
-from zoocache.shm import MIN_SIZE, Cache, Outcome, Segment, path_of, unlink
+from zoocache.shm import MIN_SIZE, Cache, Outcome, Segment, path_of
 from zoocache.shm._core import ffi, lib
 
 # Python warns of a fork beside threads: that is what is tested.
 forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-@pytest.fixture
-def default_cache(segment_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
-    """The cache of `@cacheable`, in a segment of this test's own, without a framework."""
-    name = f"{segment_name[:20]}-{segment_name[-8:]}"
-    monkeypatch.setattr(store, "_frameworks", [])
-    zoocache.configure(name=name, size="1MiB")
-    cache = store.cache()
-    assert cache is not None
-    yield cache
-    config.clear_overrides()
-    unlink(name)
 
 
 # What a function and a call are
