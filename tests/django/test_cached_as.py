@@ -222,6 +222,22 @@ def test_a_view_depends_on_what_it_reads(view: Any, calls: list[Any]) -> None:
     assert view(get()).content == b"new"
 
 
+def test_samples_of_a_view_get_its_arguments(shop: Any, calls: list[Any]) -> None:
+    @cached_view_as(lambda request, pk, *, kind: Product.objects.filter(pk=pk, name=kind))
+    def view(request: Any, pk: int, *, kind: str) -> HttpResponse:
+        calls.append(pk)
+        return HttpResponse("x")
+
+    for _ in range(2):
+        view(get(), 1, kind="a")
+    rename(Product, 2, "other")
+    view(get(), 1, kind="a")
+    assert len(calls) == 1
+    rename(Product, 1, "new")
+    view(get(), 1, kind="a")
+    assert len(calls) == 2
+
+
 def test_responses_are_the_callers_own(view: Any) -> None:
     view(get())
     response = view(get())
