@@ -29,6 +29,7 @@ if not settings.configured:
 from django.apps import apps
 from django.core.management import call_command
 from django.core.signals import request_finished, request_started
+from django_source import django_source as django_source
 from shop import routing, servers, stock
 
 import zoocache

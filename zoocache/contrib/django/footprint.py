@@ -188,14 +188,25 @@ def _recording(connection: Any) -> Iterator[Footprint]:
         del connection.ops.compiler
 
 
+def twin_of(compiler: Any) -> Any:
+    """Another compiler of the same statement: compiling changes compilers, and their queries."""
+    query = compiler.query.clone()
+    if getattr(query, "selected", None):  # Django 5.2: clones share it, and compiling adds to it
+        query.selected = {**query.selected}
+    twin = query.get_compiler(connection=compiler.connection, elide_empty=compiler.elide_empty)
+    twin.using = compiler.using
+    return twin
+
+
 def footprint_of(compiler: Any, sql: str, params: Any) -> Footprint:
     """The footprint of the statement that a compiler gave, by compiling it again."""
     with _recording(compiler.connection) as footprint:
-        again = compiler.query.clone().get_compiler(
-            connection=compiler.connection, elide_empty=compiler.elide_empty
-        )
-        again.using = compiler.using
-        sql_again, params_again = again.as_sql()
+        again = twin_of(compiler)
+        try:
+            sql_again, params_again = again.as_sql()
+        except Exception:
+            footprint.refuse("it cannot be compiled twice")
+            return footprint
     # A Query class of somebody's own may bring compilers that take no notes.
     recorded = isinstance(again, _Recording) and type(again.query) in _KNOWN_CLASSES
     moving = any(isinstance(param, str) and _MOVING_DATES.search(param) for param in params)

@@ -25,7 +25,7 @@ from zoocache.cacheable import Frame, current_frame, look_up, store_entry
 from zoocache.contrib.django import shadow
 from zoocache.contrib.django.connection import ConnectionState, state_of
 from zoocache.contrib.django.dependencies import dependencies
-from zoocache.contrib.django.footprint import footprint_of, plain
+from zoocache.contrib.django.footprint import footprint_of, plain, twin_of
 from zoocache.contrib.django.instances import own_deps
 from zoocache.contrib.django.options import options
 from zoocache.contrib.django.why import is_watched, note_read, note_refusal
@@ -84,10 +84,7 @@ def observe(compiler: Any, execute: Callable[[], Any], frame: Frame) -> Any:
     result = execute()
     # Read in chunks, it is not here yet.
     rows = [row for chunk in result for row in chunk] if isinstance(result, list) else None
-    try:
-        tags = tags_of(compiler, rows)
-    except EmptyResultSet:
-        return result
+    tags = tags_of(compiler, rows)
     if tags is None:
         frame.storable = False
     else:
@@ -97,9 +94,15 @@ def observe(compiler: Any, execute: Callable[[], Any], frame: Frame) -> Any:
 
 def tags_of(compiler: Any, rows: list[Any] | None = None) -> set[str] | None:
     """What a SELECT depends on, more finely if its rows are known; None if that is not known."""
-    sql, params = compiler.as_sql()
-    footprint = footprint_of(compiler, sql, params)
-    return dependencies(compiler, footprint, rows) if footprint.cacheable else None
+    twin = twin_of(compiler)
+    try:
+        sql, params = twin.as_sql()
+        footprint = footprint_of(twin, sql, params)
+        return dependencies(twin, footprint, rows) if footprint.cacheable else None
+    except EmptyResultSet:
+        return set()  # whatever the tables hold
+    except Exception:
+        return None
 
 
 def _uncached(compiler: Any, execute: Callable[[], Any], reason: str) -> Any:
@@ -240,7 +243,15 @@ class _Read:
         footprint = footprint_of(self.compiler, sql, params)
         if not footprint.cacheable:
             return _Filled(self._uncached(footprint.refused, lambda: result))
-        deps = dependencies(self.compiler, footprint, None if self.single else rows)
+        try:
+            deps = dependencies(self.compiler, footprint, None if self.single else rows)
+        except Exception as error:  # values of somebody's own field, which cannot be hashed
+            label = self.compiler.query.model._meta.label
+            store.log_once(
+                f"rows of {label} are not cached: what they depend on is unknown: {error!r}",
+                about=("dependencies", label),
+            )
+            return _Filled(self._uncached("what it depends on is unknown", lambda: result))
         try:
             deps |= own_deps(self.compiler, rows)
         except Exception as error:

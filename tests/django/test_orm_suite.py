@@ -1,0 +1,105 @@
+"""Django's own test-suites of its ORM pass with every queryset cached and every read a hit.
+
+Whatever passes uncached passes cached, counts of queries aside; django_suite/orm_settings.py
+says how they are run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from zoocache.shm import unlink
+
+SETTINGS = Path(__file__).parent / "django_suite"
+
+READS = """
+aggregation aggregation_regress annotations custom_lookups dates datetimes db_functions defer
+defer_regress distinct_on_fields empty expressions expressions_case expressions_window
+extra_regress filtered_relation get_earliest_or_latest get_object_or_404 known_related_objects
+lookup null_fk null_fk_ordering null_queries or_lookups ordering pagination prefetch_related
+queries queryset_pickle raw_query reverse_lookup select_for_update select_related
+select_related_onetoone select_related_regress string_lookup timezones xor_lookups
+"""
+WRITES = """
+async backends basic bulk_create constraints delete delete_regress field_defaults fixtures
+fixtures_regress force_insert_update get_or_create m2m_signals order_with_respect_to
+save_delete_hooks serializers signals transaction_hooks transactions update update_only_fields
+"""
+MODELS = """
+composite_pk contenttypes_tests custom_columns custom_managers custom_methods custom_pk datatypes
+field_subclassing foreign_object from_db_value generic_relations generic_relations_regress
+m2m_and_m2o m2m_intermediary m2m_multiple m2m_recursive m2m_regress m2m_through
+m2m_through_regress m2o_recursive managers_regress many_to_many many_to_one many_to_one_null
+model_fields model_inheritance model_inheritance_regress multiple_database mutually_referential
+nested_foreign_keys one_to_one properties proxy_model_inheritance proxy_models reserved_names
+unmanaged_models
+"""
+USERS = """
+auth_tests generic_views model_forms model_formsets model_formsets_regress model_regress
+sessions_tests sites_tests swappable_models validation view_tests
+"""
+
+# Cases that fail by what they look at, beside counts of queries.
+LOOKING_AT_SQL = {
+    "test_count_join_optimization",  # at the SQL that was sent
+    "test_exists_join_optimization",
+    "test_foreignkey_forward",
+    "test_one_to_one_forward",
+    "test_one_to_one_reverse",
+    "test_wrapper_connection_specific",  # at all of a connection's execute wrappers
+}
+
+
+@pytest.mark.parametrize(
+    ("packages", "least"),
+    [(READS, 2500), (WRITES, 600), (MODELS, 1000), (USERS, 1000)],
+    ids=["reads", "writes", "models", "users"],
+)
+def test_djangos_own_cases(
+    packages: str,
+    least: int,
+    django_source: Path,
+    short_name: str,
+    evidence: Callable[..., None],
+    request: pytest.FixtureRequest,
+) -> None:
+    for name in ("suite_settings.py", "orm_settings.py"):
+        shutil.copy(SETTINGS / name, django_source / name)
+    segment = f"{short_name}-orm"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(django_source),
+        "ZOOCACHE_NAME": segment,
+        "ZOOCACHE_SIZE": "16MiB",
+    }
+    labels = [name for name in packages.split() if (django_source / name).is_dir()]
+    command = [sys.executable, "runtests.py", "--settings=orm_settings", "--parallel=1"]
+    try:
+        ran = subprocess.run(
+            [*command, *labels],
+            cwd=django_source, env=environment, capture_output=True, text=True, timeout=400,
+        )  # fmt: skip
+    finally:
+        unlink(segment)
+    summary = re.search(r"Ran (\d+) tests in", ran.stderr)
+    looked_up = re.search(r"hits=(\d+) misses=(\d+)", ran.stderr)
+    assert summary is not None and looked_up is not None, ran.stderr[-4000:]
+    failed = set(re.findall(r"^(?:FAIL|ERROR): (\w+)", ran.stderr, re.MULTILINE))
+    assert failed <= LOOKING_AT_SQL, ran.stderr[ran.stderr.find("\n=====") :][:8000]
+    evidence(
+        f"Django's own cases of its ORM: {request.node.callspec.id}",
+        cases=int(summary[1]),
+        hits=int(looked_up[1]),
+        misses=int(looked_up[2]),
+    )
+    assert int(summary[1]) >= least
+    # Each read is read twice, and is missed the first time only; some cannot be cached.
+    assert 3 * int(looked_up[1]) >= int(looked_up[2])
