@@ -89,6 +89,7 @@ typedef enum {
     ZOO_N_REAPED = 24,     /* intents: lanes taken over from the dead */
     ZOO_N_COMPARED = 25,   /* hits that were compared with their source */
     ZOO_N_DIFFERED = 26,   /* those that were not what the source said */
+    ZOO_N_LOCAL = 27,      /* hits of copies that a process keeps: not among ZOO_N_HITS */
 } zoo_stat;
 
 /* What zoo_check() found. Every field from `words_misplaced` on must be 0 at rest. */

@@ -20,16 +20,7 @@
 #include "zoo_fault.h"
 #include "zoo_layout.h"
 
-enum { GET_RETRIES = 3, SET_RETRIES = 3, WATCH_EVERY = 64 };
-
-/* Every so many operations, and no system call more than once a second. */
-static inline void watch(zoo_seg *seg)
-{
-    uint64_t n = zoo_load_relaxed(&seg->operations); /* private, but threads share it */
-    zoo_store_relaxed(&seg->operations, n + 1);
-    if (__builtin_expect(n % WATCH_EVERY == 0, 0))
-        zoo_retire_watch(seg);
-}
+enum { GET_RETRIES = 3, SET_RETRIES = 3 };
 
 static int miss(zoo_seg *seg, int outcome)
 {
@@ -44,16 +35,21 @@ static int miss(zoo_seg *seg, int outcome)
 }
 
 /* ZOO_OK, ZOO_PENDING, ZOO_STALE or ZOO_EXPIRED. To be asked when the record is private. */
-int zoo_entry_state(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash)
+int zoo_state_of(zoo_seg *seg, uint64_t stamp, uint64_t expiry, uint64_t key_hash,
+                 const uint64_t *deps, size_t n_deps)
 {
-    const uint64_t *deps = zoo_rec_deps(rec);
-    if (__builtin_expect(zoo_intent_any(seg), 0) && zoo_intent_pending(seg, deps, rec->n_deps))
+    if (__builtin_expect(zoo_intent_any(seg), 0) && zoo_intent_pending(seg, deps, n_deps))
         return ZOO_PENDING;
-    if (!zoo_tag_fresh(seg, rec->stamp & ZOO_CLOCK_MASK, key_hash, deps, rec->n_deps))
+    if (!zoo_tag_fresh(seg, stamp & ZOO_CLOCK_MASK, key_hash, deps, n_deps))
         return ZOO_STALE;
-    if (rec->expiry != 0 && rec->expiry <= zoo_hlc_now_ms(seg))
+    if (expiry != 0 && expiry <= zoo_hlc_now_ms(seg))
         return ZOO_EXPIRED;
     return ZOO_OK;
+}
+
+int zoo_entry_state(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash)
+{
+    return zoo_state_of(seg, rec->stamp, rec->expiry, key_hash, zoo_rec_deps(rec), rec->n_deps);
 }
 
 /* Finds a key and verifies all of its record but the value: ZOO_OK, and zoo_take() must follow. */
@@ -61,7 +57,7 @@ int zoo_find(zoo_seg *seg, const char *key, size_t key_len, struct zoo_hit *hit)
 {
     if (key_len - 1 >= ZOO_MAX_KEY) /* 0 wraps */
         return ZOO_E_KEY;
-    watch(seg);
+    zoo_retire_watch_seldom(seg);
     hit->key_hash = zoo_key_hash(seg, key, key_len);
     int outcome = zoo_index_find(seg, hit->key_hash, key, key_len, hit);
     return outcome == ZOO_OK ? ZOO_OK : miss(seg, outcome);
@@ -287,7 +283,7 @@ int zoo_store(zoo_seg *seg, int mode, const char *key, size_t key_len, const cha
     struct zoo_rec *head = NULL;
     if (key_len - 1 >= ZOO_MAX_KEY)
         return ZOO_E_KEY;
-    watch(seg);
+    zoo_retire_watch_seldom(seg);
     if (mode == ZOO_FILL) {
         if (stamp == 0 || stamp >= ZOO_CLOCK_MASK)
             return ZOO_E_ARGUMENT;

@@ -302,6 +302,17 @@ static inline bool zoo_retire_noticed(zoo_seg *seg)
     return zoo_load_acquire(&seg->hdr->state) == ZOO_STATE_RETIRED;
 }
 
+enum { ZOO_WATCH_EVERY = 64 };
+
+/* Every so many operations, and no system call more than once a second. */
+static inline void zoo_retire_watch_seldom(zoo_seg *seg)
+{
+    uint64_t n = zoo_load_relaxed(&seg->operations); /* private, but threads share it */
+    zoo_store_relaxed(&seg->operations, n + 1);
+    if (__builtin_expect(n % ZOO_WATCH_EVERY == 0, 0))
+        zoo_retire_watch(seg);
+}
+
 /* zoo_hlc.c */
 uint64_t zoo_hlc_read(zoo_seg *seg);
 uint64_t zoo_hlc_tick(zoo_seg *seg);
@@ -363,6 +374,28 @@ int zoo_drop(zoo_seg *seg, const uint64_t *hashes, size_t n, const struct zoo_na
 int zoo_invalidate_hashed(zoo_seg *seg, const uint64_t *hashes, size_t n,
                           const struct zoo_name *names);
 int zoo_entry_state(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash);
+int zoo_state_of(zoo_seg *seg, uint64_t stamp, uint64_t expiry, uint64_t key_hash,
+                 const uint64_t *deps, size_t n_deps);
+
+/* zoo_local.c: what a process remembers of an entry whose value it keeps. Nothing here is shared.
+ */
+struct zoo_copy {
+    uint64_t seen; /* the event counter at its last verification */
+    uint64_t stamp;
+    uint64_t expiry; /* CLOCK_BOOTTIME in ms, 0: never */
+    uint64_t key_hash;
+    uint64_t n_deps;
+    uint64_t *deps;
+};
+uint64_t zoo_local_hash(const zoo_seg *seg, const char *key, size_t key_len);
+int zoo_local_verify(zoo_seg *seg, struct zoo_copy *copy);
+void zoo_local_count(zoo_seg *seg, uint64_t hits);
+
+/* Is all as it was when the copy was verified? T10. */
+static inline bool zoo_local_quiet(const zoo_seg *seg, const struct zoo_copy *copy)
+{
+    return copy->seen == zoo_load_acquire(&seg->hdr->events) && copy->expiry == 0; /* E18/A */
+}
 
 /* zoo_core.c */
 struct zoo_core {
@@ -377,6 +410,9 @@ struct zoo_core {
     int (*deps_add_path)(const zoo_seg *seg, struct zoo_deps *deps, const char *path, size_t len,
                          bool prefixes);
     void (*deps_free)(struct zoo_deps *deps);
+    uint64_t (*local_hash)(const zoo_seg *seg, const char *key, size_t key_len);
+    int (*local_verify)(zoo_seg *seg, struct zoo_copy *copy);
+    void (*local_count)(zoo_seg *seg, uint64_t hits);
 };
 
 /* zoo_modify.c */

@@ -17,6 +17,7 @@
 #include <Python.h>
 
 #include "zoo_layout.h"
+#include "zoo_level.h"
 
 enum { GET_RETRIES = 3 };
 static const double most_seconds = 1e11; /* three thousand years: no sum overflows */
@@ -103,11 +104,13 @@ static bool take_text(const struct door *door, PyObject *object, struct text *te
 struct about {
     PyObject *deps; /* hashes, in bytes */
     uint64_t stamp;
+    uint64_t expiry;
 };
 
 static bool take_about(const struct zoo_rec *rec, struct about *about)
 {
     about->stamp = rec->stamp & ~ZOO_STAMP_EXPLICIT;
+    about->expiry = rec->expiry;
     about->deps =
         PyBytes_FromStringAndSize((const char *)zoo_rec_deps(rec), 8 * (Py_ssize_t)rec->n_deps);
     return about->deps != NULL;
@@ -165,12 +168,12 @@ static PyObject *get(PyObject *self, PyObject *key)
     Py_RETURN_NONE;
 }
 
-/* find(key, grace_ms) -> (value, dependency hashes, fresh, stamp) | None */
+/* find(key, grace_ms) -> (value, dependency hashes, fresh, stamp, expiry in ms) | None */
 static PyObject *find(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     struct zoo_hit hit;
     int outcome;
-    struct about about = {NULL, 0};
+    struct about about = {NULL, 0, 0};
     if (n != 2) {
         PyErr_SetString(PyExc_TypeError, "find(key, grace_ms)");
         return NULL;
@@ -180,8 +183,8 @@ static PyObject *find(PyObject *self, PyObject *const *args, Py_ssize_t n)
         return NULL;
     PyObject *value = read_value(door_of(self), args[0], grace_ms, &hit, &about, &outcome);
     if (value != NULL)
-        return Py_BuildValue("NNOK", value, about.deps, outcome == ZOO_OK ? Py_True : Py_False,
-                             (unsigned long long)about.stamp);
+        return Py_BuildValue("NNOKK", value, about.deps, outcome == ZOO_OK ? Py_True : Py_False,
+                             (unsigned long long)about.stamp, (unsigned long long)about.expiry);
     if (outcome < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -465,7 +468,7 @@ static PyObject *invalidate(PyObject *self, PyObject *const *args, Py_ssize_t n)
 static PyMethodDef operations[] = {
     {"get", get, METH_O, "get(key) -> bytes | None"},
     {"find", FAST(find), METH_FASTCALL,
-     "find(key, grace_ms) -> (value, deps, fresh, stamp) | None"},
+     "find(key, grace_ms) -> (value, deps, fresh, stamp, expiry_ms) | None"},
     {"get_many", get_many, METH_O, "get_many(keys) -> [bytes | None, ...]"},
     {"set", FAST(set), METH_FASTCALL | METH_KEYWORDS,
      "set(key, value, *, ttl=None, tags=()) -> Outcome"},
@@ -517,6 +520,7 @@ static PyMethodDef functions[] = {
 };
 
 static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, zoo_level_exec},
 #ifdef Py_mod_multiple_interpreters
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
@@ -529,11 +533,11 @@ static PyModuleDef_Slot slots[] = {
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT,
                                  "zoocache.shm._door",
                                  "The hot operations of a segment.",
-                                 0,
+                                 ZOO_LEVEL_STATE,
                                  functions,
                                  slots,
-                                 NULL,
-                                 NULL,
+                                 zoo_level_traverse,
+                                 zoo_level_clear,
                                  NULL};
 
 PyMODINIT_FUNC PyInit__door(void)

@@ -23,7 +23,7 @@ from typing import Any
 
 from django.db import connections
 
-from zoocache import codec, store
+from zoocache import codec, local, store
 from zoocache.cacheable import current_frame
 from zoocache.contrib.django import tags
 from zoocache.contrib.django.cursors import watch_rows
@@ -50,6 +50,9 @@ from zoocache.shm import STAMPS_PER_SECOND, Cache
 from zoocache.shm.intent import End
 
 _ATTRIBUTE = "_zoocache_state"
+
+identity_listeners: list[Callable[[str], object]] = []
+"""Called with the alias of a connection that is made anew, perhaps to another database."""
 
 # States that have written in this context, for tasks that run in another thread:
 # asgiref gives them the context, but not the connections.
@@ -99,6 +102,30 @@ class ConnectionState:
         self._raw: Any = None
         self._identity: bytes | None = None
         self._name: str | None = None  # of the session
+        self._token = weakref.ref(self, local.busy.discard)
+
+    # Whether copies may be served without asking
+
+    def stir(self) -> None:
+        """Something begins after which this connection may see other rows than everybody does."""
+        local.busy.add(self._token)
+
+    def calm(self, *, autocommit: bool = False) -> None:
+        """Looks whether it is over. `autocommit`: that is about to be on."""
+        connection = self.connection
+        unusual = (
+            self.begun
+            or self.written.owed
+            or self.unfinished
+            or self._held
+            or self._raw_begin
+            or connection.in_atomic_block
+            or not (autocommit or connection.autocommit or connection.connection is None)
+            or driver_in_transaction(connection)
+            or self.bypassed()
+        )
+        if not unusual:
+            local.busy.discard(self._token)
 
     # What may be read
 
@@ -211,11 +238,16 @@ class ConnectionState:
     def connected(self) -> None:
         """Begins anew: what Django set up on the way is part of the connection's identity."""
         self.foreign_session = self._raw_begin = False
+        self.stir()
+        self.calm()
+        for listener in identity_listeners:
+            listener(self.connection.alias)
 
     # What was written
 
     def soil(self, written: Iterable[str], tables: Iterable[str] | None) -> None:
         """Remembers a write, before it runs, until it is published; `tables` None: any table."""
+        self.stir()
         frame = current_frame()
         if frame is not None:
             frame.storable = False  # a rollback would take back what it may read from now on
@@ -227,6 +259,7 @@ class ConnectionState:
         """Drops what was written: it was rolled back, or published."""
         self.written.forget()
         self.stamp, self.begun, self._raw_begin = None, False, False
+        self.calm()
 
     def settle(self) -> None:
         """Publishes what is still owed: of a transaction that ended unseen, by a close or in the
@@ -339,8 +372,10 @@ class ConnectionState:
         self._warn_frame()
         if self._depth:
             if self._chunked:
+                self.stir()
                 self.unfinished.add(context["cursor"])
             return self.in_the_open(execute)(sql, params, many, context)  # other wrappers
+        self.stir()
         text = sql if isinstance(sql, str) else text_of(sql, context)
         effect = effect_of(text)
         if effect.session:
@@ -361,9 +396,11 @@ class ConnectionState:
                 self._begin(stamp)
             else:
                 self.settle()
+                self.calm()
 
     def _begin(self, stamp: int | None) -> None:
         if not self.begun:
+            self.stir()
             self.begun, self.stamp = True, stamp
 
     def _warn_frame(self) -> None:
@@ -404,6 +441,7 @@ class ConnectionState:
         """A method of a cursor that may run anything, past the wrappers, until the cursor ends."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
+            self.stir()
             self.settle()
             if self.in_transaction():
                 self._begin(_now())
@@ -430,6 +468,7 @@ class ConnectionState:
         self.unfinished.discard(cursor)
         if self._held.pop(id(cursor), None) is not None:
             self.settle()
+        self.calm()
 
     def commit(self, run: Callable[[], Any]) -> Any:
         """Runs a COMMIT, announced before and published after, also if it raises."""

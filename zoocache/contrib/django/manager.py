@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any, TypeVar
 
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
+from django.db.models.manager import BaseManager
 from django.db.models.signals import class_prepared
 
 from zoocache.config import check_ttl
-from zoocache.contrib.django.queryset import ZooQuerySet, caching_class
+from zoocache.contrib.django import lazy
+from zoocache.contrib.django.queryset import ZooQuerySet, cached, caching_class
 
 M = TypeVar("M", bound=models.Model)
 
@@ -36,8 +39,11 @@ class ZooCacheManager(models.Manager.from_queryset(ZooQuerySet)):  # type: ignor
             cls._queryset_class = caching_class(own)
 
     def get_queryset(self) -> Any:
-        queryset = super().get_queryset()
-        return queryset.zoocache(ttl=self.ttl) if self._caching else queryset
+        if not self._caching:
+            return super().get_queryset()
+        if _is_last(type(self)):  # type: ignore[arg-type]
+            return lazy.start(self._queryset_class, self.model, self._db, self._hints, self.ttl)
+        return cached(super().get_queryset(), ttl=self.ttl)
 
     def contribute_to_class(self, cls: type[models.Model], name: str) -> None:
         if name == "cached" and not self._caching:
@@ -49,6 +55,13 @@ class ZooCacheManager(models.Manager.from_queryset(ZooQuerySet)):  # type: ignor
             cached.name = None
             cached._set_creation_counter()
             cls.add_to_class("cached", cached)
+
+
+@functools.cache
+def _is_last(kind: type[Any]) -> bool:
+    """Is Django's own the next get_queryset() behind ZooCacheManager's?"""
+    behind = kind.__mro__[kind.__mro__.index(ZooCacheManager) + 1 :]
+    return next(one for one in behind if "get_queryset" in vars(one)) is BaseManager
 
 
 def _caching_class(manager_class: type[Any]) -> type[Any]:

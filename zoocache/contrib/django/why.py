@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoocache import store
+from zoocache import local, store
 from zoocache.contrib.django import tags as orm_tags
 from zoocache.shm import Cache
 from zoocache.shm.events import Event, events, hash_of
@@ -43,9 +43,12 @@ def watching() -> Iterator[list[WatchedRead]]:
     """A list that gets all cached reads of this thread or task, as they come."""
     reads: list[WatchedRead] = []
     token = _watched.set(reads)
+    watcher = object()
+    local.busy.add(watcher)  # they shall come by
     try:
         yield reads
     finally:
+        local.busy.discard(watcher)
         _watched.reset(token)
 
 
