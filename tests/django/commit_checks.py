@@ -120,7 +120,7 @@ def look() -> None:
 def _own_name() -> str:
     from zoocache.contrib.django.connection import state_of
 
-    return str(state_of(connection())._session().name)
+    return str(state_of(connection()).session.named().name)
 
 
 def assert_released(queries: Callable[..., Any]) -> None:
