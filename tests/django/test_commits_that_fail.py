@@ -14,11 +14,12 @@ from typing import Any
 
 import commit_checks as the
 import pytest
-from commit_checks import Committer, atomic, below_django, connected, name_of, raw, update
+from commit_checks import Committer, below_django, connected, name_of, raw, update
 from conftest import Worker
 from django.db import DatabaseError, IntegrityError, OperationalError
 from shop import stock
 from shop.models import Brand, Product
+from shop.routing import atomic
 
 from zoocache import points
 from zoocache.contrib.django import sessions, tags
