@@ -38,7 +38,7 @@ bench: $(VENV)/.bench ## zoocache beside all that you would otherwise take; QUIC
 	$(BIN)/python bench/compare.py $(if $(QUICK),--quick)
 
 clean:           ## remove the virtual environment and everything built
-	rm -rf $(VENV) build dist *.egg-info zoocache/shm/_zoocore.c zoocache/shm/*.so
+	rm -rf $(VENV) .nox build dist *.egg-info zoocache/shm/_zoocore.c zoocache/shm/*.so
 	rm -rf tests/c/build tests/fuzz/build
 
 $(VENV)/bin/python:

@@ -447,9 +447,11 @@ static PyObject *invalidate(PyObject *self, PyObject *const *args, Py_ssize_t n)
         if (good && i < ZOO_FEW_DEPS) { /* the text is cached in the str, which args hold */
             Py_ssize_t len = 0;
             names[i].text = PyUnicode_AsUTF8AndSize(args[i], &len);
-            names[i].len = (size_t)len;
-            if (names[i].text == NULL)
+            if (names[i].text == NULL) {
                 PyErr_Clear();
+                len = 0; /* from CPython 3.13 on it is -1 then */
+            }
+            names[i].len = (size_t)len;
         }
     }
     int outcome = ZOO_OK;

@@ -294,7 +294,7 @@ def _until() -> float:
     connection = connections[routing.active]
     connection.ensure_connection()
     state = state_of(connection)
-    state.written.announce(["Product"], state._session())
+    state.written.announce(["Product"], state.session.named())
     state.written.finish(End.UNKNOWN)
     (one,) = the.in_quarantine()
     return one.until - time.clock_gettime(time.CLOCK_BOOTTIME)

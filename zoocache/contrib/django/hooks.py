@@ -33,14 +33,10 @@ from django.db.models.sql.constants import MULTI
 from zoocache import config, local, store
 from zoocache.cacheable import current_frame
 from zoocache.contrib.django import meta, options, patterns, requests, tags, writing
-from zoocache.contrib.django.connection import (
-    ConnectionState,
-    open_states,
-    soiled_states,
-    state_of,
-)
+from zoocache.contrib.django.connection import ConnectionState, open_states, state_of
 from zoocache.contrib.django.cursors import watch
 from zoocache.contrib.django.reading import mark_of, observe, read
+from zoocache.contrib.django.transactions import soiled_states
 
 _PATCHED = "_zoocache_patched"
 _SCOPED = "ZOOCACHE['SCOPE']"  # among those who keep copies from being served unasked
@@ -192,14 +188,14 @@ class DjangoFramework:
         for state in open_states():
             state.settle()
             state.calm()
-            namespace += state.namespace()
+            namespace += state.session.namespace()
             clean = clean and not (state.written.dirty or state.pinned or state.bypassed())
             clean = clean and not (state.begun and state.stamp is None)
             if state.stamp is not None:
                 stamps.append(state.stamp)
-        for state in soiled_states():
-            state.settle()
-            clean = clean and not state.written.dirty
+        for writer in soiled_states():
+            writer.settle()
+            clean = clean and not writer.written.dirty
         usual = usual and clean and not stamps and not namespace
         return store.Guard(min(stamps, default=None), clean, namespace, requests.began(), usual)
 

@@ -23,11 +23,12 @@ from django.db.models import QuerySet
 
 from zoocache import codec, local, store
 from zoocache.cacheable import look_up, look_up_copy
-from zoocache.contrib.django.connection import ConnectionState, identity_listeners, state_of
+from zoocache.contrib.django.connection import ConnectionState, state_of
 from zoocache.contrib.django.filling import Filler, filler_of, same
 from zoocache.contrib.django.options import options
 from zoocache.contrib.django.reading import Named, as_django_does, naming
 from zoocache.contrib.django.recipes import Recipe, key_of
+from zoocache.contrib.django.transactions import connection_listeners
 from zoocache.contrib.django.why import is_watched
 
 Rows = tuple[tuple[Any, ...], ...]
@@ -100,7 +101,7 @@ _UNPLANNED: Final = None
 
 _identities: dict[str, bytes] = {}
 """Of this process's databases, by alias; a reconnection may change them."""
-identity_listeners.append(lambda alias: _identities.pop(alias, None))
+connection_listeners.append(lambda alias: _identities.pop(alias, None))
 
 
 def find(question: Question, recipe: Recipe, alias: str) -> Any:
