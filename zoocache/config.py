@@ -13,7 +13,8 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any, Final
@@ -125,6 +126,23 @@ def clear_overrides() -> None:
     with _lock:
         _overrides.clear()
     changed()
+
+
+@contextmanager
+def overriding(*, name: str | None) -> Iterator[None]:
+    """Let another segment be the one in the block; None: the one that it is anyway."""
+    with _lock:
+        before = dict(_overrides)
+    if name is not None:
+        set_overrides(name=name)
+    try:
+        yield
+    finally:
+        if name is not None:
+            with _lock:
+                _overrides.clear()
+                _overrides.update(before)
+            changed()
 
 
 def register_source(read: Source, *, label: str, extra_keys: Iterable[str] = ()) -> None:
