@@ -129,20 +129,18 @@ def clear_overrides() -> None:
 
 
 @contextmanager
-def overriding(*, name: str | None) -> Iterator[None]:
+def overriding(*, name: str | None, size: int | None = None) -> Iterator[None]:
     """Let another segment be the one in the block; None: the one that it is anyway."""
     with _lock:
         before = dict(_overrides)
-    if name is not None:
-        set_overrides(name=name)
+    set_overrides(name=name, size=size)
     try:
         yield
     finally:
-        if name is not None:
-            with _lock:
-                _overrides.clear()
-                _overrides.update(before)
-            changed()
+        with _lock:
+            _overrides.clear()
+            _overrides.update(before)
+        changed()
 
 
 def register_source(read: Source, *, label: str, extra_keys: Iterable[str] = ()) -> None:

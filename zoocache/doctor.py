@@ -160,7 +160,7 @@ def other_users(name: str) -> Iterator[Finding]:
 def _files(name: str) -> Iterator[Finding]:
     yield from other_users(name)
     mine = f"zoocache-{os.geteuid()}-"
-    mapped = list(host.mappings())
+    mapped = [one for one in host.mappings() if one.pid != os.getpid()]
     used = {(one.file, one.inode) for one in mapped}
     found = [one for one in host.files() if one.uid == os.geteuid()]
     nameless = sorted({one.pid for one in mapped if one.nameless and one.file.startswith(mine)})

@@ -99,24 +99,26 @@ def pids_using(path: str) -> list[int]:
     return sorted(one.pid for one in mappings() if one.file == name and not one.nameless)
 
 
-def memory_limit() -> int | None:
+def memory_limit(
+    mine: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")
+) -> int | None:
     """How many bytes this process's control group may use; None where that is not limited."""
     try:
-        group = Path("/proc/self/cgroup").read_text().rpartition("0::")[2].strip()
+        group = mine.read_text().rpartition("0::")[2].strip()
     except OSError:
         return None
-    for path in (
-        Path("/sys/fs/cgroup") / group.lstrip("/") / "memory.max",
-        Path("/sys/fs/cgroup/memory.max"),
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-    ):
+    # Each group above limits it, too. A container may see its own as the root.
+    folders = [groups / group.lstrip("/"), *(groups / group.lstrip("/")).parents]
+    files = [folder / "memory.max" for folder in folders if folder.is_relative_to(groups)]
+    limits = []
+    for file in (*files, groups / "memory" / "memory.limit_in_bytes"):
         try:
-            text = path.read_text().strip()
+            text = file.read_text().strip()
         except OSError:
             continue
-        # Version 1 says "unlimited" by a number that no machine has.
-        return int(text) if text.isdecimal() and int(text) < 1 << 60 else None
-    return None
+        if text.isdecimal() and int(text) < 1 << 60:  # version 1's "unlimited" is more
+            limits.append(int(text))
+    return min(limits, default=None)
 
 
 def time_namespace(pid: int | str = "self") -> str:

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from zoocache import config, store
+from zoocache import config
 from zoocache.cacheable import cacheable
 from zoocache.shm import Cache, Segment, unlink
 
@@ -88,14 +88,13 @@ def measure(seconds: float, note: Callable[[str, float], None]) -> Results:
     name = f"bench-{os.getpid()}"
     began = time.monotonic()
     try:
-        with config.overriding(name=name):
-            figures: list[Figure] = []
-            for i, (label, size) in enumerate(SIZES.items()):
-                note(f"values of {label}", 0.8 * i / len(SIZES))
-                figures += _at_size(name, label, size, 0.8 * seconds / len(SIZES))
-            note("processes together", 0.8)
-            scaling = _scaling(name, 0.2 * seconds)
-            note("done", 1.0)
+        figures: list[Figure] = []
+        for i, (label, size) in enumerate(SIZES.items()):
+            note(f"values of {label}", 0.8 * i / len(SIZES))
+            figures += _at_size(name, label, size, 0.8 * seconds / len(SIZES))
+        note("processes together", 0.8)
+        scaling = _scaling(name, 0.2 * seconds)
+        note("done", 1.0)
         return Results(figures, scaling, time.monotonic() - began)
     finally:
         unlink(name)
@@ -120,10 +119,11 @@ def _at_size(name: str, label: str, size: int, seconds: float) -> list[Figure]:
         ("store", ZOOCACHE): _each(lambda key: cache.set(key, value, tags=[_TAG])),
         ("invalidate a tag", ZOOCACHE): _each(lambda key: cache.invalidate("bench:other")),
     }
-    if size == SIZES["1 KiB"]:
-        works["hit", CACHEABLE] = _each(_function(value))
     picks = random.Random(1).choices(keys, k=_PICKS)
-    turns = _turns(works, picks, seconds)
+    with config.overriding(name=name, size=cache.segment.size):
+        if size == SIZES["1 KiB"]:
+            works["hit", CACHEABLE] = _each(_function(value))
+        turns = _turns(works, picks, seconds)
     return [
         Figure(what, label, who, statistics.median(taken), len(taken))
         for (what, who), taken in turns.items()
@@ -139,8 +139,6 @@ def _each(call: Callable[[str], object]) -> Work:
 
 
 def _function(value: bytes) -> Callable[[str], bytes]:
-    store.cache()  # opens the segment of this measurement
-
     @cacheable()
     def function(key: str) -> bytes:
         return value

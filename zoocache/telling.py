@@ -159,7 +159,9 @@ def why_tag(tag: str) -> str:
 
 def why_key(cache: Cache, key: bytes, names: Names) -> tuple[Entry, str]:
     """What a get of the key would come to, and what dropped it."""
-    entry = explain(cache, key)
+    entry, kept = explain(cache, key), events(cache)
+    names.learn_events(kept)
+    ring = {event.tag: event for event in kept if event.clock > entry.stamp}
     lines = [f"{label_of(key)}: {verdict(entry.state)}"]
     if entry.stamp:
         own = 2  # its key's own tag, and everything
@@ -170,7 +172,6 @@ def why_key(cache: Cache, key: bytes, names: Names) -> tuple[Entry, str]:
         known = [names.of(tag) for tag in entry.deps[:-own] if names.knows(tag)]
         if known:
             lines.append("  among them: " + ", ".join(sorted(known)))
-    ring = {event.tag: event for event in events(cache) if event.clock > entry.stamp}
     for tag in entry.bumped:
         if tag in ring:
             lines.append("  " + told_event(ring[tag], names.of(tag)))

@@ -82,9 +82,10 @@ class Command(click.Command):
         except ZooCacheError as error:
             fail(str(error), MISTAKE)
         except ModuleNotFoundError as error:
-            if error.name not in EXTRA:
+            missing = str(error.name).partition(".")[0]
+            if missing not in EXTRA:
                 raise
-            fail(MISSING.format(name=error.name), MISTAKE)
+            fail(MISSING.format(name=missing), MISTAKE)
         except BrokenPipeError:  # of `zoocache keys | head`
             # What is still buffered must not fail a second time, when Python ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

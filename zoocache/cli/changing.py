@@ -17,10 +17,15 @@ _YES = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 def _confirm(question: str, yes: bool) -> None:
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not _is_asked():
         fail("this asks before it does anything, and there is nobody to ask: add --yes", MISTAKE)
     if not click.confirm(question):
         fail("Nothing was done.", NO)
+
+
+def _is_asked() -> bool:
+    """Is there somebody at a terminal?"""
+    return sys.stdin.isatty()
 
 
 def _tell(what: str) -> None:

@@ -52,8 +52,8 @@ class Screen(NamedTuple):
 
 def draw(screen: Screen, height: int) -> RenderableType:
     """The screen, for a terminal of so many lines."""
-    # Two pairs of lists share what the fixed parts leave: 16 lines, and 4 of frames.
-    rows = max(_LEAST_ROWS, (height - 21) // 2)
+    # Two pairs of lists share what the fixed parts leave: 12 lines, and 4 of frames.
+    rows = max(_LEAST_ROWS, (height - 17) // 2)
     view = screen.view
     return Group(
         _title(screen),
@@ -76,27 +76,40 @@ def _title(screen: Screen) -> Text:
         f"{screen.path}  {text.size(screen.size)}  ",
         f"made or cleared {text.span(screen.view.shape.age)} ago  ",
         f"{time.strftime('%H:%M:%S')}  q: quit",
+        no_wrap=True,
     )
 
 
 def _figures(screen: Screen) -> RenderableType:
     view, rates = screen.view, screen.view.rates
+    gets = rates["hits"] + rates["misses"]
+    misses = ", ".join(f"{rates[cause]:,.0f} {cause}" for cause in CAUSES if rates[cause] >= 0.5)
+    dropped = rates["tags"] + rates["announced"]
     table = Table.grid(padding=(0, 2))
-    now, ever = hit_ratio(rates), hit_ratio(view.stats)
+    table.add_column(no_wrap=True)
+    table.add_column()
     table.add_row(
-        "hit ratio", Text(text.percent(now), style="bold green"),
-        f"since it was made {text.percent(ever)}", Text(_sparkline(screen.history), style="green"),
-    )  # fmt: skip
+        "hit ratio",
+        Text.assemble(
+            (f"{text.percent(hit_ratio(rates)):8}", "bold green"),
+            f"{text.percent(hit_ratio(view.stats))} since it was made  ",
+            (_sparkline(screen.history), "green"),
+            no_wrap=True,
+        ),
+    )
     table.add_row(
-        "per second", f"{rates['hits'] + rates['misses']:,.0f} gets", f"{rates['hits']:,.0f} hits",
-        f"{rates['misses']:,.0f} misses: "
-        + (", ".join(f"{rates[c]:,.0f} {c}" for c in CAUSES if rates[c] >= 0.5) or "-"),
-    )  # fmt: skip
+        "per second",
+        _cut(f"{gets:,.0f} gets: {rates['hits']:,.0f} hits, {rates['misses']:,.0f} misses"),
+    )
+    table.add_row("misses", _cut(misses or "-"))
     table.add_row(
-        "", f"{rates['sets']:,.0f} sets", f"{rates['tags'] + rates['announced']:,.0f} dropped",
-        f"{rates['promotions']:,.0f} promotions, {rates['evictions']:,.0f} evictions, "
-        f"{rates['born_dead']:,.0f} fills refused",
-    )  # fmt: skip
+        "",
+        _cut(
+            f"{rates['sets']:,.0f} sets, {rates['born_dead']:,.0f} fills refused, "
+            f"{dropped:,.0f} dropped, {rates['promotions']:,.0f} promotions, "
+            f"{rates['evictions']:,.0f} evictions"
+        ),
+    )
     return table
 
 
@@ -139,7 +152,7 @@ def _keys(view: View, rows: int) -> RenderableType:
     table = _list(3)
     for hot in view.keys[:rows]:
         name = "(not in the cache)" if hot.key is None else label_of(hot.key)
-        table.add_row(f"{100 * hot.share:5.1f} %", f"{hot.share * gets:,.0f}/s", Text(name))
+        table.add_row(f"{100 * hot.share:5.1f} %", f"{hot.share * gets:,.0f}/s", _cut(name))
     return table
 
 
@@ -148,7 +161,7 @@ def _tags(view: View, rows: int) -> RenderableType:
         return Text("nothing was dropped in the last minute", style="dim")
     table = _list(2)
     for hot in view.tags[:rows]:
-        table.add_row(f"{hot.times:,}", Text(hot.name))
+        table.add_row(f"{hot.times:,}", _cut(hot.name))
     return table
 
 
@@ -163,7 +176,7 @@ def _workers(workers: list[Worker], rows: int) -> RenderableType:
         table.add_row(
             str(one.pid or "-"), text.span(one.age) if one.pid else "",
             text.size(one.own) if one.pid else "", f"{one.cpu:.0f} %" if one.pid else "",
-            Text(("STOPPED " if stopped else "") + one.command, style="red" if stopped else ""),
+            _cut(("STOPPED " if stopped else "") + one.command, "red" if stopped else ""),
         )  # fmt: skip
     if len(shown) < len(workers):
         table.add_row("", "", "", "", Text(f"and {len(workers) - len(shown)} more", style="dim"))
@@ -176,7 +189,7 @@ def _dropped(view: View, rows: int) -> RenderableType:
     table, now = _list(3), time.time()
     for one in view.dropped[:rows]:
         ago = f"{text.span(now - one.when)} ago"
-        table.add_row(ago, f"{one.cause} by {one.pid}", Text(one.what))
+        table.add_row(ago, f"{one.cause} by {one.pid}", _cut(one.what))
     return table
 
 
@@ -185,8 +198,13 @@ def _list(columns: int) -> Table:
     table = Table.grid(padding=(0, 1))
     for _ in range(columns - 1):
         table.add_column(no_wrap=True, justify="right")
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column()  # it gives way, as `_cut` lets it
     return table
+
+
+def _cut(content: str, style: str = "") -> Text:
+    """A text that is cut where there is no room for it."""
+    return Text(content, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _side_by_side(left: RenderableType, right: RenderableType) -> Table:
