@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 SHM = Path("/dev/shm")
-_OBJECT = re.compile(r"zoocache-(?P<uid>[0-9]+)-(?P<name>.+?)(?P<suffix>\.lock|\.next)?")
+# Everybody may make files there: what looks odd is not ours, and is not printed.
+_OBJECT = re.compile(
+    r"zoocache-(?P<uid>[0-9]+)-(?P<name>[A-Za-z0-9._-]+?)(?P<suffix>\.lock|\.next)?"
+)
 _MAPPING = re.compile(
     r"\S+ \S+ \S+ \S+ (?P<inode>[0-9]+) +/dev/shm/(?P<file>zoocache-.+?)(?P<gone> \(deleted\))?"
 )
@@ -57,7 +60,7 @@ def room() -> Room:
 
 
 def files() -> list[Found]:
-    """All files of zoocache, whoever's they are."""
+    """All files of zoocache, whoever's they are; a file in another user's name is none."""
     found = []
     for path in sorted(SHM.glob("zoocache-*")):
         match = _OBJECT.fullmatch(path.name)
@@ -65,7 +68,9 @@ def files() -> list[Found]:
             status = path.lstat()
         except OSError:  # gone meanwhile
             continue
-        if match is not None and stat.S_ISREG(status.st_mode):
+        if match is None or not stat.S_ISREG(status.st_mode):
+            continue
+        if status.st_uid == int(match["uid"]):
             found.append(
                 Found(
                     int(match["uid"]), match["name"], match["suffix"] or "", path,

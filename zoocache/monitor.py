@@ -19,6 +19,7 @@ WINDOW = 60.0
 """Seconds: what is hot is so in these."""
 
 _MOST_BUCKETS = 16384  # of the index, counted at each look: some 20 ms
+_MOST_EVENTS = 400  # of which the newest invalidations are told
 _MOST_SAMPLES = 100_000
 CAUSES = ("absent", "stale", "expired", "lapped", "corrupt", "pending")
 """Of misses."""
@@ -101,7 +102,7 @@ class Monitor:
             len(self._samples),
             self._hot_keys(),
             self._hot_tags(ring),
-            dropped(ring, self.names),
+            dropped(ring[-_MOST_EVENTS:], self.names),
         )
 
     def _hot_keys(self) -> list[HotKey]:

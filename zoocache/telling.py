@@ -15,6 +15,7 @@ from zoocache.shm.explain import EVERYTHING, Entry, State, explain
 
 _DIGESTS = {b"q": "query", b"f": "result"}
 _DIGEST = 21  # bytes, with the letter in front
+_MOST_TOLD = 20_000
 _WHOLE = 24  # bytes of a tag's text that an event has room for
 
 _VERDICTS = {
@@ -59,8 +60,16 @@ def verdict(state: State) -> str:
     return _VERDICTS.get(state) or f"a miss: {state.name.lower()}"
 
 
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: a tag may hold anything."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
 class Names:
-    """Tags by their hashes, as far as somebody has told them: events do, and frameworks."""
+    """Tags by their hashes, as far as somebody has told them: events do, and frameworks.
+
+    What events have told is forgotten when it has become very much.
+    """
 
     def __init__(
         self, cache: Cache, known: Iterable[str] = (), told: Callable[[str], str] = str
@@ -68,6 +77,7 @@ class Names:
         self._cache = cache
         self._told = told
         self._tags = {EVERYTHING: "everything"}
+        self._from_events: dict[bytes, str] = {}
         self.learn(known)
 
     def learn(self, tags: Iterable[str]) -> None:
@@ -76,9 +86,11 @@ class Names:
 
     def learn_events(self, ring: Iterable[Event]) -> None:
         """Takes note of what events say of their tags: of most, all."""
+        if len(self._from_events) > _MOST_TOLD:
+            self._from_events.clear()
         for event in ring:
-            if event.text and event.tag not in self._tags:
-                self._tags[event.tag] = self._name_of(event)
+            if event.text and not self.knows(event.tag):
+                self._from_events[event.tag] = printable(self._name_of(event))
 
     def _name_of(self, event: Event) -> str:
         if event.cause in (Cause.DELETE, Cause.FAILED_SET):
@@ -88,11 +100,11 @@ class Names:
         return event.text + "…" if len(event.text.encode()) >= _WHOLE - 3 else event.text
 
     def knows(self, tag: bytes) -> bool:
-        return tag in self._tags
+        return tag in self._tags or tag in self._from_events
 
     def of(self, tag: bytes) -> str:
         """The tag with that hash; its hash where it is not known."""
-        return self._tags.get(tag) or f"tag {tag.hex()}"
+        return self._tags.get(tag) or self._from_events.get(tag) or f"tag {tag.hex()}"
 
 
 class Dropped(NamedTuple):
@@ -137,7 +149,7 @@ def told_cause(cause: Cause) -> str:
 def told_event(event: Event, name: str) -> str:
     """When a tag was dropped, by which process and why."""
     ago = time.time() - event.when
-    what = name or event.tag.hex()
+    what = printable(name) or event.tag.hex()
     return f"{what}: {ago:.1f} s ago by process {event.pid} ({told_cause(event.cause)})"
 
 

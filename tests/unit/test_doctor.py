@@ -17,6 +17,7 @@ from zoocache.doctor import Finding, Level
 from zoocache.shm import Cache, Segment, path_of, resize, unlink
 from zoocache.shm.intent import End, Intent, reap
 
+_files = host.files  # as it is; the fixture shows the test's own files only
 BAD = (Level.WARNING, Level.PROBLEM)
 
 
@@ -257,6 +258,21 @@ def test_the_memory_limit_is_read(
         (groups / name).write_text(text + "\n")
     assert host.memory_limit(mine, groups) == limit
     assert host.memory_limit(tmp_path / "no such file", groups) is None
+
+
+def test_files_that_are_not_ours(default_cache: Cache) -> None:
+    """Anybody may make a file there, with any name."""
+    path = path_of(default_cache.segment.name)
+    strange = [Path(path + "\x1b[2J"), Path(path.replace(f"-{os.geteuid()}-", "-54321-"))]
+    try:
+        for file in strange:
+            file.write_bytes(b"x")
+        names = {one.path for one in _files()}
+        assert Path(path) in names
+        assert not names & set(strange)
+    finally:
+        for file in strange:
+            file.unlink(missing_ok=True)
 
 
 def test_settings_are_those_of_the_name(default_cache: Cache) -> None:

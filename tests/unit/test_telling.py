@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoocache import store
+from zoocache import store, telling
 from zoocache.exceptions import InvalidKeyError, TagError
 from zoocache.shm import Cache
-from zoocache.shm.events import events
+from zoocache.shm.events import events, hash_of
 from zoocache.shm.explain import State
 from zoocache.shm.intent import End, Intent
 from zoocache.telling import Names, dropped, label_of, read_key, why_key, why_tag, written_key
@@ -49,6 +49,29 @@ def test_names_of_tags(cache: Cache) -> None:
     ]  # fmt: skip
     assert names.of(b"\x07" * 8) == "tag 0707070707070707"
     assert not names.knows(b"\x07" * 8)
+
+
+def test_what_a_terminal_would_obey_is_not_printed(default_cache: Cache) -> None:
+    names = Names(default_cache)
+    store.invalidate("a\x1b[2J:b")
+    names.learn_events(events(default_cache))
+    (one,) = dropped(events(default_cache), names)
+    assert one.what == "a?[2J:b"
+    assert "\x1b" not in why_tag("a")
+    assert "\x1b" not in why_key(default_cache, b"key", names)[1]
+
+
+def test_names_from_events_do_not_grow_without_end(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "_MOST_TOLD", 100)
+    names = Names(cache, ["known"])
+    for number in range(1000):
+        cache.invalidate(f"user:{number}")
+        names.learn_events(events(cache)[-1:])
+        assert len(names._from_events) <= 101
+    assert names.of(hash_of(cache, "known")) == "known"
+    assert names.of(hash_of(cache, "user:999")) == "user:999"
 
 
 def test_tags_that_are_dropped_together_are_one(cache: Cache) -> None:

@@ -96,7 +96,9 @@ class Group(click.Group):
     command_class = Command
 
 
-@click.group(cls=Group, epilog=EXIT_CODES)
+@click.group(
+    cls=Group, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
+)  # fmt: skip
 @click.option("--name", help="The segment, if it is not the one of the settings.")
 @click.version_option(zoocache.__version__, prog_name="zoocache")
 def cli(name: str | None) -> None:

@@ -44,7 +44,7 @@ def stat(as_json: bool) -> None:
     age = text.span(time.time() - found["made_or_cleared"])
     rows = [
         ("segment", f"{found['path']}: {text.size(found['size'])}, made or cleared {age} ago"),
-        ("processes", f"{len(found['pids'])}: {', '.join(map(str, found['pids']))}"),
+        ("used by", ", ".join(map(str, found["pids"])) or "no process that can be seen here"),
         ("hit ratio", f"{text.percent(found['hit_ratio'])} of {gets:,} gets"),
         ("misses", ", ".join(f"{stats[c]:,} {c}" for c in CAUSES if stats[c]) or "none"),
         (
