@@ -22,6 +22,18 @@
 
 enum { GET_RETRIES = 3, SET_RETRIES = 3 };
 
+/* Is it time to look around? Once in some 48 operations. */
+static inline bool watch(zoo_seg *seg)
+{
+    uint64_t left = zoo_load_relaxed(&seg->until_look); /* private, but threads share it */
+    if (__builtin_expect(left == 0, 0)) {
+        zoo_look_around(seg);
+        return true;
+    }
+    zoo_store_relaxed(&seg->until_look, left - 1); /* likewise */
+    return false;
+}
+
 static int miss(zoo_seg *seg, int outcome)
 {
     static const zoo_stat why[] = {
@@ -57,8 +69,9 @@ int zoo_find(zoo_seg *seg, const char *key, size_t key_len, struct zoo_hit *hit)
 {
     if (key_len - 1 >= ZOO_MAX_KEY) /* 0 wraps */
         return ZOO_E_KEY;
-    zoo_retire_watch_seldom(seg);
     hit->key_hash = zoo_key_hash(seg, key, key_len);
+    if (__builtin_expect(watch(seg), 0))
+        zoo_look_note(seg, hit->key_hash);
     int outcome = zoo_index_find(seg, hit->key_hash, key, key_len, hit);
     return outcome == ZOO_OK ? ZOO_OK : miss(seg, outcome);
 }

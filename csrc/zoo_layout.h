@@ -4,7 +4,7 @@
  *   0        +---------------------------------------------+
  *            | header: constants, then one line per clock  |  struct zoo_hdr
  *   part[]   +---------------------------------------------+
- *            | stats    64 stripes of 32 counters          |  anybody, relaxed add
+ *            | stats    64 stripes: counters, 2 samples    |  anybody, relaxed
  *            | tags     sets of 8 words: floor + 7         |  anybody, only forward
  *            | index    buckets of 8 words                 |  anybody, one CAS a change
  *            | pending  masks of lanes, by tag             |  a lane's owner: its own bit
@@ -69,6 +69,9 @@ enum zoo_part_id {
 enum { ZOO_LOGS = 2, ZOO_LOG_PROBATION = 0, ZOO_LOG_MAIN = 1 };
 enum { ZOO_WAYS = 8, ZOO_STRIPES = 64, ZOO_OWNERS = 1024, ZOO_CLAIMS = 64 };
 enum { ZOO_NAME_BYTES = 256 };
+/* The last words of a stripe are samples: keys that were asked for of late. See zoo_look.c. */
+enum { ZOO_SAMPLES = 2, ZOO_SAMPLE_AT = ZOO_STATS - ZOO_SAMPLES };
+_Static_assert((int)ZOO_N_DIFFERED < (int)ZOO_SAMPLE_AT, "a counter is no sample");
 
 /* Chosen by simulation: bench/policy/. */
 enum {
@@ -224,7 +227,8 @@ struct zoo_seg {
     uint64_t sum_kind;
     struct zoo_log log[ZOO_LOGS];
     uint64_t forks;      /* what zoo_forks was when stripe and owner were chosen */
-    zoo_word operations; /* gets and stores by this handle */
+    zoo_word until_look; /* gets and stores before this handle looks around again */
+    zoo_word looks;      /* how often it has */
     int64_t skew_ms;
 
     zoo_word *stats;
@@ -300,17 +304,6 @@ static inline bool zoo_retire_noticed(zoo_seg *seg)
 {
     /* no edge: the clock and the root keep it from serving; this only names the reason */
     return zoo_load_acquire(&seg->hdr->state) == ZOO_STATE_RETIRED;
-}
-
-enum { ZOO_WATCH_EVERY = 64 };
-
-/* Every so many operations, and no system call more than once a second. */
-static inline void zoo_retire_watch_seldom(zoo_seg *seg)
-{
-    uint64_t n = zoo_load_relaxed(&seg->operations); /* private, but threads share it */
-    zoo_store_relaxed(&seg->operations, n + 1);
-    if (__builtin_expect(n % ZOO_WATCH_EVERY == 0, 0))
-        zoo_retire_watch(seg);
 }
 
 /* zoo_hlc.c */
@@ -441,6 +434,10 @@ static inline bool zoo_intent_any(zoo_seg *seg)
 
 /* zoo_flight.c */
 bool zoo_flight_is_taken(uint64_t word);
+
+/* zoo_look.c */
+void zoo_look_around(zoo_seg *seg);
+void zoo_look_note(zoo_seg *seg, uint64_t key_hash);
 
 /* zoo_event.c */
 void zoo_event_note(zoo_seg *seg, uint64_t clock, uint64_t tag, const char *text, size_t text_len,

@@ -14,7 +14,8 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any, Final
@@ -136,6 +137,21 @@ def clear_overrides() -> None:
     with _lock:
         _overrides.clear()
     changed()
+
+
+@contextmanager
+def overriding(*, name: str | None, size: int | None = None) -> Iterator[None]:
+    """Let another segment be the one in the block; None: the one that it is anyway."""
+    with _lock:
+        before = dict(_overrides)
+    set_overrides(name=name, size=size)
+    try:
+        yield
+    finally:
+        with _lock:
+            _overrides.clear()
+            _overrides.update(before)
+        changed()
 
 
 def register_source(read: Source, *, label: str, extra_keys: Iterable[str] = ()) -> None:
