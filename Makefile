@@ -23,9 +23,16 @@ lint: $(VENV)/.dev    ## style, types, and the C core without a warning
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.12 tests/typing/*.py  # for 3.10, django-stubs' Self is Any
+	cd tests/typing/with_plugin && PYTHONPATH=. $(abspath $(BIN))/mypy
 	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/python/*.c tests/c/*.[ch]
 	$(BIN)/python tests/c/edges.py
 	$(MAKE) -C tests/c lint
+
+dist: $(VENV)/.dev    ## the sdist and a wheel for this machine, checked, in dist/
+	rm -rf dist build
+	$(BIN)/python -m build
+	$(BIN)/python -m pytest -rA tests/packaging/check_dist.py
 
 fuzz:            ## hostile segments, by libFuzzer: FUZZ_SECONDS (30) for each target; needs clang
 	$(MAKE) -C tests/fuzz run SECONDS=$(or $(FUZZ_SECONDS),30)
@@ -63,4 +70,4 @@ $(VENV)/.bench: $(SOURCES) | $(VENV)/bin/python
 	    for peer in uWSGI pylibmc; do $(BIN)/pip install --quiet $$peer || true; done; }
 	touch $@
 
-.PHONY: help demo serve test test-versions lint fuzz check-model bench clean
+.PHONY: help demo serve test test-versions lint dist fuzz check-model bench clean

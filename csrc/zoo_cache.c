@@ -296,7 +296,7 @@ int zoo_store(zoo_seg *seg, int mode, const char *key, size_t key_len, const cha
     struct zoo_rec *head = NULL;
     if (key_len - 1 >= ZOO_MAX_KEY)
         return ZOO_E_KEY;
-    zoo_retire_watch_seldom(seg);
+    watch(seg);
     if (mode == ZOO_FILL) {
         if (stamp == 0 || stamp >= ZOO_CLOCK_MASK)
             return ZOO_E_ARGUMENT;

@@ -1,9 +1,10 @@
 """A process that uses a segment on demand: one JSON command a line, one answer a line.
 
-    python peer.py SEGMENT [fork|spawn]
+    python peer.py SEGMENT [fork|spawn] [UID]
 
 With `fork`, the segment is opened and used first and a forked child serves;
-with `spawn`, a child of multiprocessing's spawn method does.
+with `spawn`, a child of multiprocessing's spawn method does. Who serves changes
+to the user UID before it does: `fork` afterwards, others before they open.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import sys
 from typing import Any
 
-from zoocache.shm import Cache, Segment
+from zoocache.shm import MIN_SIZE, Cache, Segment
 
 
 def answer(cache: Cache, command: str, *arguments: Any) -> Any:
@@ -42,13 +43,23 @@ def serve_spawned(name: str, stdin: int) -> None:
     serve(Cache(Segment(name)))
 
 
-def main(name: str, how: str = "late") -> None:
+def change_user(uid: str) -> None:
+    os.setgroups([])
+    os.setgid(int(uid))
+    os.setuid(int(uid))
+
+
+def main(name: str, how: str = "late", uid: str = "") -> None:
     if how == "late":
-        serve(Cache(Segment(name)))
+        if uid:
+            change_user(uid)
+        serve(Cache(Segment(name, MIN_SIZE if uid else 0)))
     elif how == "fork":
         cache = Cache(Segment(name))
         assert cache.get("opened before the fork") == b"yes"
         if (pid := os.fork()) == 0:
+            if uid:
+                change_user(uid)
             serve(cache)
         else:
             os.waitpid(pid, 0)

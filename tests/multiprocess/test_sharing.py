@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ HERE = Path(__file__).parent
 
 
 class Peer:
-    """A process of peer.py."""
+    """A process of peer.py, perhaps run by another command."""
 
-    def __init__(self, name: str, how: str) -> None:
+    def __init__(self, name: str, *how: str, by: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "peer.py"), name, how],
+            [*by, sys.executable, str(HERE / "peer.py"), name, *how],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -39,6 +39,12 @@ class Peer:
             return json.loads(line)
 
         return ask
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.end()
 
     def end(self) -> None:
         self.process.stdin.close()

@@ -10,13 +10,20 @@
 Importing this package hooks the ORM (see hooks.py for what and why).
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoocache.contrib.django import checks as checks
 from zoocache.contrib.django import hooks
 from zoocache.contrib.django.decorators import cached_as, cached_view_as
 from zoocache.contrib.django.manager import ZooCacheManager
 from zoocache.contrib.django.queryset import ZooQuerySet, cached
+
+if TYPE_CHECKING:
+    from zoocache.contrib.django.rest_framework import (
+        CacheableSerializerMixin,
+        cacheable_serializer,
+        cached_model_serializers,
+    )
 
 _OF_REST_FRAMEWORK = frozenset(
     ["CacheableSerializerMixin", "cacheable_serializer", "cached_model_serializers"]

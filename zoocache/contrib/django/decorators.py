@@ -94,7 +94,7 @@ def cached_view_as(
     *samples: Any,
     ttl: float | None = None,
     vary_on: Iterable[str] = (),
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[Callable[P, HttpResponseBase]], Callable[P, HttpResponseBase]]:
     """Caches the responses of a view to GET and HEAD, for all users, until what it read changes.
 
     A response depends on all that the view reads through the ORM, and on

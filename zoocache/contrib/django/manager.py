@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
@@ -15,10 +15,14 @@ from zoocache.config import check_ttl
 from zoocache.contrib.django import lazy
 from zoocache.contrib.django.queryset import ZooQuerySet, cached, caching_class
 
-M = TypeVar("M", bound=models.Model)
+if TYPE_CHECKING:
+    from zoocache.contrib.django._typed import M, TypedManager
+else:
+    M = TypeVar("M", bound=models.Model)
+    TypedManager = models.Manager.from_queryset(ZooQuerySet)
 
 
-class ZooCacheManager(models.Manager.from_queryset(ZooQuerySet)):  # type: ignore[misc]
+class ZooCacheManager(TypedManager[M]):
     """`objects = ZooCacheManager()` gives a model `Model.cached` beside a plain `Model.objects`.
 
     `ttl` in seconds is the time to live of what `Model.cached` stores (None: the
@@ -39,10 +43,11 @@ class ZooCacheManager(models.Manager.from_queryset(ZooQuerySet)):  # type: ignor
             cls._queryset_class = caching_class(own)
 
     def get_queryset(self) -> Any:
+        hints = self._hints  # type: ignore[attr-defined]
         if not self._caching:
             return super().get_queryset()
         if _is_last(type(self)):  # type: ignore[arg-type]
-            return lazy.start(self._queryset_class, self.model, self._db, self._hints, self.ttl)
+            return lazy.start(self._queryset_class, self.model, self._db, hints, self.ttl)
         return cached(super().get_queryset(), ttl=self.ttl)
 
     def contribute_to_class(self, cls: type[models.Model], name: str) -> None:
@@ -50,7 +55,7 @@ class ZooCacheManager(models.Manager.from_queryset(ZooQuerySet)):  # type: ignor
             self.__class__ = _caching_class(type(self))
         super().contribute_to_class(cls, name)
         if name != "cached" and not self._caching and not _declares(cls, "cached"):
-            cached = copy.copy(self)
+            cached: Any = copy.copy(self)
             cached.__class__ = _caching_class(type(self))
             cached.name = None
             cached._set_creation_counter()
@@ -68,13 +73,15 @@ def _caching_class(manager_class: type[Any]) -> type[Any]:
     """The manager's class with caching on, as a class so that related managers inherit it."""
     known = manager_class.__dict__.get("_caching_class")
     if known is None:
-        # Migrations could not import the class; they have no use for it.
+        # Migrations could not import the class; they have no use for it. By its name, django-stubs
+        # finds the class that is in the source, and so the type of `Model.cached`.
         namespace = {
             "_caching": True,
             "__module__": manager_class.__module__,
+            "__qualname__": manager_class.__qualname__,
             "use_in_migrations": False,
         }
-        known = type("Cached" + manager_class.__name__, (manager_class,), namespace)
+        known = type(manager_class.__name__, (manager_class,), namespace)
         manager_class._caching_class = known
     return known
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from django.db.models import Model, QuerySet
 from django.db.models.manager import BaseManager
@@ -13,17 +14,26 @@ from zoocache.contrib.django import lazy
 from zoocache.contrib.django.lazy import LazyQuerySet
 from zoocache.contrib.django.reading import Mark, mark_of, prefetching
 
-M = TypeVar("M", bound=Model)
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from zoocache.contrib.django._typed import M, Row, TypedQuerySet
+else:
+    M = Row = TypeVar("M", bound=Model)
+    TypedQuerySet = LazyQuerySet
 
 
-class ZooQuerySet(LazyQuerySet[M]):
+class ZooQuerySet(TypedQuerySet[M, Row]):
     """A QuerySet that can be served from the cache.
 
     `Model.cached` starts with a marked queryset, `Model.objects` with a plain
     one; the mark survives chaining. Everything else is Django's.
     """
 
-    def zoocache(self, *, ttl: float | Unset | None = UNSET) -> ZooQuerySet[M]:
+    if TYPE_CHECKING:
+        _mark: Callable[[], Mark | None]
+
+    def zoocache(self, *, ttl: float | Unset | None = UNSET) -> Self:
         """The same queryset, cached, for `ttl` seconds (None: no expiry; default: the setting's).
 
         Raises ConfigError for a ttl that is not positive.
@@ -37,7 +47,7 @@ class ZooQuerySet(LazyQuerySet[M]):
         clone.query.zoocache = Mark(seconds)
         return clone  # type: ignore[no-any-return]
 
-    def no_cache(self) -> ZooQuerySet[M]:
+    def no_cache(self) -> Self:
         """The same queryset, always read from the database."""
         clone = self._chain()  # type: ignore[attr-defined]
         clone.query.zoocache = None
@@ -99,6 +109,12 @@ def _new(own: Any) -> Any:
     return kind.__new__(kind)
 
 
+@overload
+def cached(source: type[M], *, ttl: float | Unset | None = ...) -> ZooQuerySet[M]: ...
+@overload
+def cached(source: BaseManager[M], *, ttl: float | Unset | None = ...) -> ZooQuerySet[M]: ...
+@overload
+def cached(source: QuerySet[M, Row], *, ttl: float | Unset | None = ...) -> ZooQuerySet[M, Row]: ...
 def cached(source: Any, *, ttl: float | Unset | None = UNSET) -> Any:
     """A cached queryset of a model, a manager or a queryset, whoever wrote the model.
 

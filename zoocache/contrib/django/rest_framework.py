@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from django.db.models import Model
 from django.utils import timezone
@@ -75,6 +75,10 @@ def cached_model_serializers() -> None:
         _extend(serializers.ModelSerializer)
 
 
+@overload
+def cacheable_serializer(serializer: T, *, ttl: float | None = None) -> T: ...
+@overload
+def cacheable_serializer(*, ttl: float | None = None) -> Callable[[T], T]: ...
 def cacheable_serializer(
     serializer: T | None = None, *, ttl: float | None = None
 ) -> T | Callable[[T], T]:
