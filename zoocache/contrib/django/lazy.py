@@ -192,7 +192,7 @@ class LazyQuerySet(QuerySet[M]):
             shape.children[key] = None
             return result
         replay = step.replay(call, args, kwargs)
-        child = shape.children[key] = Shape(shape, replay, len(call[1]), result)
+        child = shape.children[key] = Shape(shape, key, replay, len(call[1]), result)
         _note_shape()
         result._recipe = child, values + call[1]
         return result
@@ -363,5 +363,5 @@ def start(kind: Any, model: Any, using: str | None, hints: Any, ttl: float | Non
             queryset.query.zoocache = mark
             return queryset
 
-        root = _roots[key] = Shape(None, replay, 0, queryset)
+        root = _roots[key] = Shape(None, (), replay, 0, queryset)
     return _of_recipe(kind, root, (), using, hints or {})
