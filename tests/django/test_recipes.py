@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
-import threading
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connections
-from django.db.models import Count, Sum
-from django.test.utils import override_settings
-from shop.models import Brand, Category, Detail, Product
+from django.db.models import Sum
+from shop.models import Category, Product
 from shop.reads import cached, outcome, plain
-
-import zoocache
 
 
 def rows(queryset: Any) -> list[Any]:

@@ -56,7 +56,7 @@ class Plan:
         self.verified = filler is None
         """Is what the filler makes known to be what Django makes?"""
         self._answer = question.answer
-        # The SQL does not tell which value goes where, nor what is made of it: LIKE 'a%', LIKE '%a'.
+        # The SQL does not tell which value goes where, nor what is made of it: 'a%' or '%a'.
         shown = (named.model._meta.label, named.sql, named.width, ttl)
         told = (question.name, *shown, shape.told())
         self.token = blake2b(codec.encode_name(told), digest_size=16).digest()
@@ -153,8 +153,8 @@ def _find_shared(plan: Plan, key: bytes, alias: str, newest: int | None) -> Any:
     found = look_up(target, _entry_of(key), plan.decode(alias), newest=newest)
     if found is None:
         return None
-    if found.copy is not None and local.are_rows_immutable(found.value):
-        found.copy.keep(key, found.value)
+    if found.copy is not None:
+        found.copy.keep_rows(key, found.value)
     return plan.answer(found.value, alias)
 
 
