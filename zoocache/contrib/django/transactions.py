@@ -71,7 +71,7 @@ class Transactions:
         return not (
             self.begun
             or self.written.owed
-            or self.unfinished
+            or self.pinned
             or self._held
             or self._raw_begin
             or connection.in_atomic_block
