@@ -13,10 +13,6 @@
  * be kept on its own. No state is shared between calls: threads and signal
  * handlers may come in at any point.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#include "zoo_layout.h"
 #include "zoo_level.h"
 
 enum { GET_RETRIES = 3 };
@@ -535,7 +531,7 @@ static PyModuleDef_Slot slots[] = {
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT,
                                  "zoocache.shm._door",
                                  "The hot operations of a segment.",
-                                 ZOO_LEVEL_STATE,
+                                 (Py_ssize_t)sizeof(struct types),
                                  functions,
                                  slots,
                                  zoo_level_traverse,
