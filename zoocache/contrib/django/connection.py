@@ -120,8 +120,8 @@ class ConnectionState(Visibility):
         self._warn_frame()
         if self._depth:
             if self._chunked:
-                self.stir()
                 self.unfinished.add(context["cursor"])
+                self.stir()
             return self.in_the_open(execute)(sql, params, many, context)  # other wrappers
         self.stir()
         text = sql if isinstance(sql, str) else text_of(sql, context)

@@ -12,6 +12,7 @@ everything happens as if they were not there, under keys of their own.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -50,23 +51,26 @@ class Transactions:
         self.begun = False  # has a statement of the transaction run?
         self.stamp: int | None = None  # of that first statement; None too where it is not known
         self.unfinished: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.manual = False  # is autocommit off, or about to be?
         self._raw_begin = False
         self._held: dict[int, Any] = {}  # cursors whose statement is not over, by raw connection
         self._writing = 0
         self._token = weakref.ref(self, local.busy.discard)
 
-    # Whether copies may be served in this process without asking
+    # Whether copies may be served in this process without asking. A finalizer, of a cursor, may
+    # look at any moment: so what begins is noted first, and then the busy are told.
 
     def stir(self) -> None:
         """Something begins after which this connection may see other rows than everybody does."""
         local.busy.add(self._token)
 
-    def calm(self, *, autocommit: bool = False) -> None:
-        """Looks whether all of that is over. `autocommit`: that is about to be on."""
-        if self._is_usual(autocommit):
-            local.busy.discard(self._token)
+    def calm(self) -> None:
+        """Looks whether all of that is over."""
+        if self.connection._thread_ident != threading.get_ident():
+            return  # what its own thread is at cannot be seen from here
+        (local.busy.discard if self._is_usual() else local.busy.add)(self._token)
 
-    def _is_usual(self, autocommit: bool) -> bool:
+    def _is_usual(self) -> bool:
         connection = self.connection
         return not (
             self.begun
@@ -75,7 +79,7 @@ class Transactions:
             or self._held
             or self._raw_begin
             or connection.in_atomic_block
-            or not (autocommit or connection.autocommit or connection.connection is None)
+            or (self.manual and connection.connection is not None)
             or driver_in_transaction(connection)
         )
 
@@ -112,13 +116,13 @@ class Transactions:
 
     def _begin(self, stamp: int | None) -> None:
         if not self.begun:
-            self.stir()
             self.begun, self.stamp = True, stamp
+            self.stir()
 
     def connected(self) -> None:
         """Begins anew: what Django set up on the way is part of the connection's identity."""
         self.session.foreign = self._raw_begin = False
-        self.stir()
+        self.manual = not self.connection.autocommit
         self.calm()
         for listener in connection_listeners:
             listener(self.connection.alias)
