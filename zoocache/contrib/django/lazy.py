@@ -15,7 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model, QuerySet
 from django.db.models.query import MAX_GET_RESULTS, ModelIterable
 
-from zoocache.contrib.django import plans, recipes
+from zoocache.contrib.django import lookups, plans, recipes
 from zoocache.contrib.django.reading import Mark, mark_of
 from zoocache.contrib.django.recipes import Call, Recipe, Shape
 
@@ -153,16 +153,16 @@ class LazyQuerySet(QuerySet[M]):
                 return self._limited(*limits)
         return super().__getitem__(k)
 
-    def all(self) -> LazyQuerySet[M]:
+    def all(self) -> Any:
         recipe = self._recipe
         if recipe is None or not self._is_plain():
-            return super().all()  # type: ignore[no-any-return]
+            return super().all()
         return self._taken(*recipe)
 
-    def using(self, alias: str | None) -> LazyQuerySet[M]:
+    def using(self, alias: str | None) -> Any:
         recipe = self._recipe
         if recipe is None or not self._is_plain():
-            return super().using(alias)  # type: ignore[no-any-return]
+            return super().using(alias)
         clone = self._taken(*recipe)
         clone._db = alias
         return clone
@@ -224,7 +224,7 @@ class _Step:
         self.take = take
 
     def is_known(self, query: Any, call: Call) -> bool:
-        return self.take is not recipes.take_conditions or recipes.are_known(query, call[0])
+        return self.take is not recipes.take_conditions or lookups.are_known(query, call[0])
 
     def replay(self, call: Call, args: Any, kwargs: Any) -> Callable[[Any, Any], Any]:
         method, structure = self.method, call[0]
