@@ -81,8 +81,15 @@ class Shape:
 
     def told(self) -> list[Any]:
         """All its calls, in a form that names it in every process."""
-        before = [] if self.source is None else self.source.told()
-        return [*before, _told(self.call)]
+        return [_told(shape.call) for shape in self.steps()]
+
+    def steps(self) -> list[Shape]:
+        """The shapes that it grew from, the first one first, and itself."""
+        found, shape = [self], self.source
+        while shape is not None:
+            found.append(shape)
+            shape = shape.source
+        return found[::-1]
 
     def __deepcopy__(self, memo: Any) -> Shape:
         return self
@@ -112,14 +119,9 @@ def key_of(values: tuple[Any, ...]) -> bytes:
 
 def build(recipe: Recipe, queryset: Any) -> Any:
     """Makes all calls of a recipe again, on an empty queryset."""
-    shapes = []
-    shape: Shape | None
-    shape, values = recipe
-    while shape is not None:
-        shapes.append(shape)
-        shape = shape.source
+    whole, values = recipe
     at = 0
-    for shape in reversed(shapes):
+    for shape in whole.steps():
         queryset = shape.replay(queryset, values[at : at + shape.takes])
         at += shape.takes
     return queryset
