@@ -50,9 +50,9 @@ class Own:
 
     class FromDb:
         @classmethod
-        def from_db(cls, db: str, names: Any, values: Any) -> Any:
+        def from_db(cls, db: str, names: Any, values: Any, **kwargs: Any) -> Any:
             CALLS.append("from_db")
-            made = super().from_db(db, names, values)
+            made = super().from_db(db, names, values, **kwargs)
             made.loaded = dict(zip(names, values, strict=True))
             return made
 

@@ -68,6 +68,8 @@ LOOKING_AT_QUERYSETS = {
     "test_emptyqs_customqs",  # sets the class of a queryset to one without recipes
     "test_manager_attributes",  # at the name of the class
     "test_paginating_unordered_queryset_raises_warning",
+    "test_paginating_unordered_queryset_raises_warning_async",
+    "test_select_related_memory_leak",  # at cycles: a plan is learnt with some
     "test_tickets_2076_7256",  # at what compiling leaves in a query
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import datetime
 import enum
+import gc
 import os
 import pickle
 import random
@@ -97,6 +98,7 @@ FAST: dict[str, Callable[[Manager], Any]] = {
     "filter first": lambda M: M(P).filter(pk=2).first(),
     "first": lambda M: M(P).order_by("name").first(),
     "first of the default order": lambda M: M(C).first(),
+    "first of no order": lambda M: [M(m).order_by().filter(pk=1).first() for m in (P, C)],
     "first of none": lambda M: M(P).filter(name="nobody").first(),
     "true": lambda M: list(M(P).filter(active=True).order_by("pk")),
     "false": lambda M: list(M(P).filter(active=False).order_by("pk")),
@@ -237,6 +239,8 @@ SLOW: dict[str, Callable[[Manager], Any]] = {
     "step": lambda M: list(M(P).order_by("pk")[1:6:2]),
     "in bulk": lambda M: M(P).in_bulk([1, 2]),
     "aggregate": lambda M: M(P).aggregate(Sum("stock")),
+    "all related": lambda M: _unwarned(lambda: list(M(Crate).select_related().order_by("pk"))),
+    "flat without a name": lambda M: _unwarned(lambda: list(M(C).values_list(flat=True))),
     "contains": lambda M: M(P).filter(pk__lt=3).contains(P(pk=2)),
     "related manager": lambda M: list(C(pk=1).product_set(manager=M(P).name).order_by("pk")),
     "none": lambda M: list(M(P).none()),
@@ -244,6 +248,12 @@ SLOW: dict[str, Callable[[Manager], Any]] = {
     "for update": lambda M: _for_update(M),
     "extra": lambda M: list(M(P).extra(where=["stock > 10"]).order_by("pk")),
 }
+
+
+def _unwarned(read: Callable[[], Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return read()
 
 
 def _for_update(M: Manager) -> Any:
@@ -532,7 +542,7 @@ class TestQuerysets:
     def test_it_is_lazy(self, queries: Any) -> None:
         for _ in range(2):
             with queries(0), built() as seen:
-                Product.cached.filter(stock__gt=99).exclude(pk=1).select_related()[:3]
+                Product.cached.filter(stock__gt=99).exclude(pk=1).select_related("store")[:3]
         assert seen == []
 
     def test_it_keeps_its_result(self, queries: Any) -> None:
@@ -686,6 +696,39 @@ class TestQuerysets:
             for number in range(1200):
                 queryset = queryset.reverse() if number % 2 else queryset.distinct()
             assert [row.pk for row in queryset] == [1, 2, 3, 4]
+
+    def test_a_hit_leaves_nothing_to_the_garbage_collector(self) -> None:
+        reads: list[Callable[[], Any]] = [
+            lambda: list(self.make()),
+            lambda: Product.cached.get(name="p1"),
+            lambda: Product.cached.filter(stock=1).exists(),
+            lambda: list(Product.cached.select_related("category").values("pk")),
+        ]
+        for read in reads:
+            for _ in range(3):
+                read()
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(10):
+                    read()
+                assert gc.collect() == 0
+            finally:
+                gc.enable()
+
+    def test_warnings_are_given_each_time(self) -> None:
+        """Some versions of Django warn of a call."""
+        for call in [
+            lambda manager: manager.select_related(),
+            lambda manager: manager.values_list(flat=True),
+        ]:
+            for manager in [Product.objects, Product.cached, Product.cached]:
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    call(manager)
+                if manager is Product.objects:
+                    expected = [str(one.message) for one in caught]
+                assert [str(one.message) for one in caught] == expected
 
     def test_shapes_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(recipes, "MOST_SHAPES", 50)

@@ -228,7 +228,7 @@ class _Step:
 
     def replay(self, call: Call, args: Any, kwargs: Any) -> Callable[[Any, Any], Any]:
         method, structure = self.method, call[0]
-        if self.take is recipes.take_names:
+        if self.take in (recipes.take_names, recipes.take_some_names):
             return lambda queryset, values: method(queryset, *args, **kwargs)
 
         def replay(queryset: Any, values: tuple[Any, ...]) -> Any:
@@ -272,9 +272,13 @@ def _few(queryset: Any, *args: Any, **kwargs: Any) -> Any:
     return queryset
 
 
+# Newer versions of Django leave an order alone that was cleared.
+_MAY_BE_UNORDERED = "default_ordering" in QuerySet.first.__code__.co_names
+
+
 def _one(queryset: Any) -> Any:
     """As `first` limits it."""
-    if not queryset.ordered:
+    if not queryset.ordered and not (_MAY_BE_UNORDERED and not queryset.query.default_ordering):
         check = getattr(queryset, "_check_ordering_first_last_queryset_aggregation", None)
         if check is not None:
             check(method="first")
@@ -304,11 +308,12 @@ for _name in (
     "order_by",
     "prefetch_related",
     "reverse",
-    "select_related",
     "values",
-    "values_list",
 ):
     record(LazyQuerySet, _name)
+# Without a name Django warns, at each call.
+for _name in ("select_related", "values_list"):
+    record(LazyQuerySet, _name, recipes.take_some_names)
 
 
 # Methods that recipes take for Django's own.

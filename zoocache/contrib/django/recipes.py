@@ -160,6 +160,11 @@ def take_names(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     return (_typed(args), *((name, *_typed((v,))) for name, v in kwargs.items())), ()
 
 
+def take_some_names(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """The same, where there is a name."""
+    return take_names(args, kwargs) if args else None
+
+
 def _typed(values: Iterable[Any]) -> tuple[Any, ...]:
     return tuple((type(value), value) for value in values)
 
