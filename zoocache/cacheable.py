@@ -192,7 +192,8 @@ def cacheable(
     result: a list, or a function of the arguments that returns one. Entries are
     told apart by the function and its arguments; where those cannot be stored
     (a request, a model instance), or should not all count, `key` says what
-    does: a function of the arguments, or a template such as "user:{user_id}".
+    does: a function of the arguments, asked at each call, or a template such
+    as "user:{user_id}".
 
     Of all callers on the host that miss at once, in threads, processes and tasks,
     one computes and the others wait for it: at most `wait` seconds, after which,

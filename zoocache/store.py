@@ -123,9 +123,7 @@ def _refresh() -> _State:
             log_once(f"the cache is off, everything is computed anew: {error}", about=about)
         allowed = all(framework.allows_local() for framework in _frameworks)
         local.open_level(opened, resolved.local if allowed else 0)
-        if (
-            config.generation() != generation
-        ):  # another thread's change: it has closed the one before
+        if config.generation() != generation:  # another thread has changed it meanwhile
             local.close_level()
         _state = _State(generation, opened, resolved, time.monotonic() + RETRY_SECONDS)
         return _state
