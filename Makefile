@@ -23,7 +23,7 @@ lint: $(VENV)/.dev    ## style, types, and the C core without a warning
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/python/*.c tests/c/*.[ch]
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/python/*.[ch] tests/c/*.[ch]
 	$(BIN)/python tests/c/edges.py
 	$(MAKE) -C tests/c lint
 
