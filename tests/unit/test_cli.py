@@ -19,6 +19,8 @@ from zoocache.shm import Cache, Segment, path_of, unlink
 
 assert commands  # they have joined the group
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
 Run = Callable[..., Result]
 
 

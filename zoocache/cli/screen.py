@@ -120,13 +120,16 @@ def _sparkline(history: list[float | None]) -> str:
 
 def _maps(view: View, together: int) -> RenderableType:
     counted = view.census
+    words = counted.entries + counted.lost + counted.tentative
+    load = words / (8 * view.shape.buckets)
     table = Table.grid(padding=(0, 1))
     for name, log in (("probation", view.shape.probation), ("main", view.shape.main)):
         table.add_row(name, _map(log, counted, name, together), text.size(log.size))
-    table.add_row(
-        "", f"{counted.fresh:,} entries, {text.size(counted.fresh_bytes)} of them fresh; "
-        f"{counted.stale:,} stale, {counted.expired:,} expired",
-    )  # fmt: skip
+    told = (
+        f"{counted.fresh:,} fresh entries, {text.size(counted.fresh_bytes)}; {counted.stale:,} "
+        f"stale, {counted.expired:,} expired; index {100 * load:.0f} % full"
+    )
+    table.add_row("", _cut(told))
     return table
 
 
