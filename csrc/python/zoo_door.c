@@ -87,7 +87,7 @@ bool zoo_door_text(const struct door *door, PyObject *object, struct zoo_text *t
 static PyMethodDef operations[] = {
     {"get", zoo_door_get, METH_O, "get(key) -> bytes | None"},
     {"find", FAST(zoo_door_find), METH_FASTCALL,
-     "find(key, grace_ms) -> (value, deps, fresh, stamp) | None"},
+     "find(key, grace_ms) -> (value, deps, fresh, stamp, expiry_ms) | None"},
     {"get_many", zoo_door_get_many, METH_O, "get_many(keys) -> [bytes | None, ...]"},
     {"set", FAST(zoo_door_set), METH_FASTCALL | METH_KEYWORDS,
      "set(key, value, *, ttl=None, tags=()) -> Outcome"},

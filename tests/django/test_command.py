@@ -176,9 +176,9 @@ class TestCommandLine:
 def test_the_doctor_says_what_the_checks_do(monkeypatch: pytest.MonkeyPatch) -> None:
     get()
     monkeypatch.setattr(
-        checks, "run_checks", lambda **kwargs: [checks.Warning("hm", hint="do", id="zoocache.W011")]
+        checks, "run_checks", lambda **kwargs: [checks.Warning("hm", hint="do", id="zoocache.W010")]
     )
-    assert "warning  hm (zoocache.W011)\n           do\n" in command("doctor")
+    assert "warning  hm (zoocache.W010)\n           do\n" in command("doctor")
 
 
 def test_names_of_tags_are_in_words() -> None:

@@ -44,7 +44,10 @@ def environment(short_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
 
 
-pytestmark = pytest.mark.usefixtures("environment")
+pytestmark = [
+    pytest.mark.usefixtures("environment"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+]
 
 
 def run(

@@ -13,10 +13,13 @@ from click.testing import CliRunner, Result
 import zoocache
 from zoocache import codec, config
 from zoocache.cli import app, commands, live, project, text
+from zoocache.cli.screen import Worker
 from zoocache.measure import SIZES
 from zoocache.shm import Cache, Segment, path_of, unlink
 
 assert commands  # they have joined the group
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 Run = Callable[..., Result]
 
@@ -282,6 +285,34 @@ class TestTop:
         again = Cache(Segment(name, 2 << 20))
         assert "2.0 MiB" in shown()
         assert again.stats()["hits"] == 0
+
+    @pytest.mark.parametrize(("width", "height"), [(80, 24), (100, 30), (160, 60)])
+    def test_it_fits_the_terminal(self, width: int, height: int, default_cache: Cache) -> None:
+        for number in range(200):
+            default_cache.set(f"key:{number:060}", b"v" * 3000)
+            for _ in range(50):
+                default_cache.get(f"key:{number:060}")
+            default_cache.invalidate(f"tag:{number:060}")
+        watched = live._Watched(app.cache())
+        for number in range(200):
+            for _ in range(50):
+                default_cache.get(f"key:{number:060}")
+            watched.poll()
+        watched._workers = [
+            Worker(pid, 1e5, 1 << 30, 99.0, "stopped", True, "x" * 200)
+            for pid in range(99999, 99000, -1)
+        ]
+        watched._next_workers = float("inf")
+        console = live.Console(width=width, height=height, force_terminal=False)
+        with console.capture() as capture:
+            console.print(watched.screen(console))
+        lines = capture.get().splitlines()
+        assert len(lines) <= height
+        assert max(map(len, lines)) <= width
+        whole = "\n".join(lines)
+        assert f"key:{0:04}" in whole
+        assert "99999" in whole
+        assert "99.0" in whole or "99 %" in whole
 
     def test_no_segment(self, run: Run, default_cache: Cache) -> None:
         unlink(default_cache.segment.name)

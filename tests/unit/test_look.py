@@ -6,9 +6,13 @@ import os
 import signal
 from collections import Counter
 
+import pytest
+
 from zoocache.shm import MIN_SIZE, Cache, Segment
 from zoocache.shm.intent import End, Intent
 from zoocache.shm.look import CELLS, Asked, census, owner_pids, shape_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
 def test_shape_and_census_of_a_new_segment(cache: Cache) -> None:

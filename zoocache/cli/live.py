@@ -85,9 +85,8 @@ class _Watched:
             self._next_workers = now + _WORKERS
             self._workers = self._processes.look(monitor.cache)
         segment = monitor.cache.segment
-        path = path_of(self._name)
-        screen = Screen(view, path, segment.size, list(self._history), self._workers)
-        return draw(screen, console.height)
+        screen = Screen(view, self._name, segment.size, list(self._history), self._workers)
+        return draw(screen, console.width, console.height)
 
     def _current(self) -> Monitor | None:
         if self._monitor is not None and self._monitor.cache.segment.retired:
