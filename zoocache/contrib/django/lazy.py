@@ -152,16 +152,16 @@ class LazyQuerySet(QuerySet[M]):
                 return self._limited(*limits)
         return super().__getitem__(k)
 
-    def all(self) -> LazyQuerySet[M]:
+    def all(self) -> Any:
         recipe = self._recipe
         if recipe is None or not self._is_plain():
-            return super().all()  # type: ignore[no-any-return]
+            return super().all()
         return self._taken(*recipe)
 
-    def using(self, alias: str | None) -> LazyQuerySet[M]:
+    def using(self, alias: str | None) -> Any:
         recipe = self._recipe
         if recipe is None or not self._is_plain():
-            return super().using(alias)  # type: ignore[no-any-return]
+            return super().using(alias)
         clone = self._taken(*recipe)
         clone._db = alias
         return clone
