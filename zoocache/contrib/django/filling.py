@@ -51,9 +51,7 @@ class Filler(NamedTuple):
     """By column, how fields convert values anew for each caller."""
 
     def usable(self) -> bool:
-        """Does nobody want to be told of new instances?"""
-        if not (pre_init.receivers or post_init.receivers):
-            return True
+        """Does nobody want to be told of its instances?"""
         signals = (pre_init, post_init)
         return not any(s.has_listeners(model) for s in signals for model in self.models)
 

@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from asyncio import _get_running_loop
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from django.db import connections
 from django.db.models import QuerySet
+from django.db.models.signals import post_init, pre_init
 
 from zoocache import codec, local, store
 from zoocache.cacheable import look_up, look_up_copy
@@ -34,7 +37,8 @@ from zoocache.contrib.django.why import is_watched
 Rows = tuple[tuple[Any, ...], ...]
 
 
-class Question(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Question:
     """What is asked of a queryset."""
 
     name: str
@@ -53,22 +57,14 @@ class Plan:
         self.filler: Filler | None = filler
         self.verified = filler is None
         """Is what the filler makes known to be what Django makes?"""
-        self._answer = question.answer
+        self.answer: Callable[[Rows, str], Any] = partial(question.answer, self)
+        """What rows come to, on the alias; None if Django must say."""
         told = (question.name, named.model._meta.label, named.sql, named.width, ttl)
         self.token = blake2b(codec.encode_name(told), digest_size=16).digest()
-        self._prefix = (b"", b"")
 
-    def prefix(self, identity: bytes) -> bytes:
-        """The start of its keys in the database of that identity."""
-        known, prefix = self._prefix
-        if known is not identity:
-            prefix = self.token + identity
-            self._prefix = identity, prefix
-        return prefix
-
-    def answer(self, rows: Rows, alias: str) -> Any:
-        """What the rows come to; None if Django must say."""
-        return self._answer(self, rows, alias) if self.verified or not rows else None
+    def usable(self) -> bool:
+        """Does nobody want to be told of the instances that it makes?"""
+        return self.filler is None or self.filler.usable()
 
     def decode(self, alias: str) -> Callable[[bytes], Rows]:
         """Reads rows from the segment into what is shared in this process."""
@@ -82,19 +78,29 @@ class Plan:
         return decode
 
 
-def _instances(plan: Plan, rows: Rows, alias: str) -> list[Any]:
+def _instances(plan: Plan, rows: Rows, alias: str) -> list[Any] | None:
     filler = plan.filler
     assert filler is not None
+    if rows and not plan.verified:
+        return None
     if filler.own:
         return filler.result(rows, connections[alias], alias)
     return filler.build(rows, alias)
 
 
+def _number(plan: Plan, rows: Rows, alias: str) -> int:
+    return rows[0][0]  # type: ignore[no-any-return]
+
+
+def _is_any(plan: Plan, rows: Rows, alias: str) -> bool:
+    return bool(rows)
+
+
 ROWS: Final = Question(
     "rows", lambda queryset: list(queryset._iterable_class(queryset)), _instances
 )
-COUNT: Final = Question("count", QuerySet.count, lambda plan, rows, alias: rows[0][0])
-EXISTS: Final = Question("exists", QuerySet.exists, lambda plan, rows, alias: bool(rows))
+COUNT: Final = Question("count", QuerySet.count, _number)
+EXISTS: Final = Question("exists", QuerySet.exists, _is_any)
 
 # Where a plan would stand if Django alone can answer.
 _UNPLANNED: Final = None
@@ -107,8 +113,8 @@ connection_listeners.append(lambda alias: _identities.pop(alias, None))
 def find(question: Question, recipe: Recipe, alias: str) -> Any:
     """The answer, from the cache; None if it is not there, or only Django can tell."""
     shape, values = recipe
-    plan: Plan | None = shape.plans.get((question.name, alias))
-    if plan is None or (plan.filler is not None and not plan.filler.usable()):
+    plan: Plan | None = shape.plans.get((question, alias))
+    if plan is None or ((pre_init.receivers or post_init.receivers) and not plan.usable()):
         return None
     if _get_running_loop() is not None:
         as_django_does()
@@ -117,7 +123,7 @@ def find(question: Question, recipe: Recipe, alias: str) -> Any:
     identity = _identities.get(alias)
     if identity is None:
         identity = _identities[alias] = _digest(state_of(connections[alias]))
-    key = plan.prefix(identity) + key_of(values)
+    key = plan.token + identity + key_of(values)
     copies = local.copies
     if copies is not None:
         rows = copies.get(key)
@@ -159,7 +165,7 @@ def _digest(state: ConnectionState) -> bytes:
 
 
 def _key(plan: Plan, state: ConnectionState, values: tuple[Any, ...]) -> bytes:
-    return plan.prefix(_digest(state)) + key_of(values)
+    return plan.token + _digest(state) + key_of(values)
 
 
 def _entry_of(key: bytes) -> bytes:
@@ -169,7 +175,7 @@ def _entry_of(key: bytes) -> bytes:
 def ask(question: Question, queryset: Any, alias: str) -> Any:
     """Django's answer, which is cached under the recipe's name if it has a plan, or gets one."""
     recipe: Recipe = queryset._recipe
-    (shape, values), place = recipe, (question.name, alias)
+    (shape, values), place = recipe, (question, alias)
     built = queryset._built()
 
     def decide(named: Named) -> bytes | None:

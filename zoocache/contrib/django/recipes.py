@@ -60,7 +60,7 @@ class Shape:
         self.attributes = {
             name: value
             for name, value in vars(queryset).items()
-            if name not in _OF_THE_ONE and value is not vars(kind).get(name, kind)
+            if name not in _OF_THE_ONE and value is not getattr(kind, name, kind)
         }
         self.children: dict[Any, Shape | None] = {}
         """By what is called; None: Django's business."""
@@ -72,7 +72,18 @@ class Shape:
 
 
 # What a queryset has by itself, and not by its shape.
-_OF_THE_ONE = frozenset(["_db", "_hints", "_known_related_objects", "_query", "_recipe"])
+_OF_THE_ONE = frozenset(
+    [
+        "_db",
+        "_defer_next_filter",
+        "_for_write",
+        "_hints",
+        "_known_related_objects",
+        "_query",
+        "_recipe",
+        "_sticky_filter",
+    ]
+)
 
 Recipe = tuple[Shape, tuple[Any, ...]]
 """A shape and the values of all calls in it."""
