@@ -80,16 +80,14 @@ static int lock(int fd, uint32_t wait_ms)
     }
 }
 
-/* Does the name lead to this object? */
+/* Does the name lead to this object? Asked without a descriptor, of which there may be none. */
 bool zoo_name_leads_to(const char *object, int fd)
 {
-    struct stat locked, named;
-    int other = shm_open(object, O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0);
-    bool same = other >= 0 && fstat(fd, &locked) == 0 && fstat(other, &named) == 0 &&
-                locked.st_ino == named.st_ino && locked.st_dev == named.st_dev;
-    if (other >= 0)
-        close(other);
-    return same;
+    char path[ZOO_NAME_BYTES + 32];
+    struct stat here, there;
+    snprintf(path, sizeof path, "/dev/shm%s", object);
+    return fstat(fd, &here) == 0 && lstat(path, &there) == 0 && here.st_ino == there.st_ino &&
+           here.st_dev == there.st_dev;
 }
 
 /* Is it of an older layout, which this version may replace? */
