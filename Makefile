@@ -30,7 +30,7 @@ lint: $(VENV)/.dev    ## style, types, and the C core without a warning
 	$(MAKE) -C tests/c lint
 
 dist: $(VENV)/.dev    ## the sdist and a wheel for this machine, checked, in dist/
-	rm -rf dist build
+	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python -m pytest -rA tests/packaging/check_dist.py
 
@@ -40,6 +40,11 @@ fuzz:            ## hostile segments, by libFuzzer: FUZZ_SECONDS (30) for each t
 check-model:     ## the models of the core's protocols, with Spin: some minutes on two cores
 	@command -v spin >/dev/null || { echo "spin is missing: apt-get install spin"; exit 1; }
 	python3 docs/design/models/check.py
+
+docs: $(VENV)/.docs  ## the documentation's site, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@! grep -rE '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//' build/site --include=*.html || \
+	    { echo "the site must not fetch anything from elsewhere"; exit 1; }
 
 bench: $(VENV)/.bench ## zoocache beside all that you would otherwise take; QUICK=1 for a minute's
 	$(BIN)/python bench/compare.py $(if $(QUICK),--quick)
@@ -55,11 +60,12 @@ $(VENV)/bin/python:
 	@command -v cc >/dev/null || { echo "there is no C compiler: apt-get install gcc"; exit 1; }
 	python3 -m venv $(VENV)
 
-# One rule for three sets of dependencies; each rebuilds the extension when csrc/ changes.
+# One rule for four sets of dependencies; each rebuilds the extension when csrc/ changes.
 $(VENV)/.demo: EXTRA = example
 $(VENV)/.test: EXTRA = test
 $(VENV)/.dev: EXTRA = dev
-$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: $(SOURCES) | $(VENV)/bin/python
+$(VENV)/.docs: EXTRA = docs
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.docs: $(SOURCES) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA)]'
 	touch $@
 
@@ -70,4 +76,4 @@ $(VENV)/.bench: $(SOURCES) | $(VENV)/bin/python
 	    for peer in uWSGI pylibmc; do $(BIN)/pip install --quiet $$peer || true; done; }
 	touch $@
 
-.PHONY: help demo serve test test-versions lint dist fuzz check-model bench clean
+.PHONY: help demo serve test test-versions lint dist docs fuzz check-model bench clean
