@@ -157,6 +157,15 @@ class First(models.Model):
     objects = models.Manager()
 
 
+class Plain(models.Model):
+    name = models.CharField(max_length=50)
+
+    class Meta:
+        abstract = True
+
+    objects = models.Manager()
+
+
 class Late(Plain):
     """Inherits `objects`, adds `cached`."""
 
