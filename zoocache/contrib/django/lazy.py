@@ -134,18 +134,30 @@ class LazyQuerySet(QuerySet[M]):
         recipe = self._recipe
         if recipe is None:
             return None
-        alias = self._db
-        if alias is None:
-            plain = not (router.routers or self.__dict__.get("_hints"))
-            alias = DEFAULT_DB_ALIAS if plain else self.db
+        alias = self._alias()
         found = plans.find(question, recipe, alias)
         return plans.ask(question, self, alias) if found is None else found
 
+    def _alias(self) -> str:
+        if self._db is not None:
+            return self._db
+        plain = not (router.routers or self.__dict__.get("_hints"))
+        return DEFAULT_DB_ALIAS if plain else self.db
+
     def _fetch_all(self) -> None:
         if self._result_cache is None:
-            self._result_cache = self._answer(plans.ROWS)
+            if self._prefetch_related_lookups and self._recipe is not None:
+                whole = plans.whole(self, self._alias(), self._fetch_parts)
+                if whole is not None:
+                    self._result_cache, self._prefetch_done = whole, True
+            else:
+                self._result_cache = self._answer(plans.ROWS)
         if self._result_cache is None or self._prefetch_related_lookups:
             super()._fetch_all()
+
+    def _fetch_parts(self) -> None:
+        self._result_cache = self._answer(plans.ROWS)
+        super()._fetch_all()
 
     def __iter__(self) -> Iterator[Any]:
         self._fetch_all()

@@ -25,7 +25,8 @@ from django.db.models import QuerySet
 from django.db.models.signals import post_init, pre_init
 
 from zoocache import codec, local, store
-from zoocache.cacheable import look_up, look_up_copy
+from zoocache.cacheable import computing, look_up, look_up_copy
+from zoocache.contrib.django import graphs
 from zoocache.contrib.django.connection import ConnectionState, state_of
 from zoocache.contrib.django.filling import Filler, filler_of, same
 from zoocache.contrib.django.options import options
@@ -130,6 +131,54 @@ def find(question: Question, recipe: Recipe, alias: str) -> Any:
         if rows is not None:
             return plan.answer(rows, alias)
     return _find_shared(plan, key, alias, None)
+
+
+def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | None:
+    """What a queryset returns with all that it prefetches, kept in this process as a whole.
+
+    Where it is not, `fetch` is called, which puts it into the queryset; what it
+    got there is kept if every SELECT was a hit.
+    """
+    recipe, target = queryset._recipe, store.cache()
+    key = _whole_key(recipe, alias)
+    copies = None if target is None else local.copies_of(target)
+    if target is None or copies is None or key is None:
+        fetch()
+        return None
+    if _get_running_loop() is not None:
+        as_django_does()
+    graph = copies.get(key)
+    if graph is not None:
+        return graphs.thaw(graph)
+    with computing(target.stamp()) as frame:
+        fetch()
+    if frame.tags or not frame.storable:
+        return None
+    lookups = queryset._prefetch_related_lookups
+    try:
+        graph = graphs.freeze(queryset._result_cache, lookups, alias)
+        good = graphs.same(graph, graphs.freeze(graphs.thaw(graph), lookups, alias))
+    except graphs.Unlike:
+        good = False
+    if good:
+        deps = b"".join(frame.deps)
+        copies.put(key, graph, key, deps, frame.stamp, 0, graphs.size_of(graph))
+    else:
+        recipe[0].has_graph = False
+    return None
+
+
+def _whole_key(recipe: Recipe, alias: str) -> bytes | None:
+    shape, values = recipe
+    plan: Plan | None = shape.plans.get((ROWS, alias))
+    identity = _identities.get(alias)
+    listens = pre_init.receivers or post_init.receivers
+    if plan is None or identity is None or local.busy or listens or not shape.has_graph:
+        return None
+    # Of what has a ttl, each part has one of its own.
+    if shape.mark.ttl is not None or store.settings().ttl is not None:
+        return None
+    return b"g" + plan.token + identity + key_of(values)
 
 
 def _find_when_busy(plan: Plan, values: tuple[Any, ...], alias: str) -> Any:

@@ -40,7 +40,17 @@ MOST_SHAPES = 10_000
 class Shape:
     """What a chain of calls comes to, but for the values in it."""
 
-    __slots__ = ("attributes", "children", "mark", "ordered", "plans", "replay", "source", "takes")
+    __slots__ = (
+        "attributes",
+        "children",
+        "has_graph",
+        "mark",
+        "ordered",
+        "plans",
+        "replay",
+        "source",
+        "takes",
+    )
 
     def __init__(
         self,
@@ -56,6 +66,8 @@ class Shape:
         """How many values that are."""
         self.mark = queryset.query.zoocache
         self.ordered = queryset.ordered
+        self.has_graph = True
+        """May what is prefetched be kept as a whole?"""
         kind = type(queryset)
         self.attributes = {
             name: value
