@@ -241,7 +241,7 @@ class LazyQuerySet(QuerySet[M]):
             shape.children[key] = None
             return result
         replay = step.replay(call, args, kwargs)
-        child = shape.children[key] = Shape(shape, replay, len(call[1]), result)
+        child = shape.children[key] = Shape(shape, key, replay, len(call[1]), result)
         _note_shape()
         result._recipe = child, values + call[1]
         return result
@@ -404,7 +404,7 @@ def start(kind: Any, model: Any, using: str | None, hints: Any, ttl: float | Non
             queryset.query.zoocache = mark
             return queryset
 
-        root = _roots[key] = Shape(None, replay, 0, queryset)
+        root = _roots[key] = Shape(None, (), replay, 0, queryset)
     new = _new(kind)
     own = new.__dict__
     own.update(root.attributes)

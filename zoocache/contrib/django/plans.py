@@ -31,7 +31,7 @@ from zoocache.contrib.django.connection import ConnectionState, state_of
 from zoocache.contrib.django.filling import Filler, filler_of, same
 from zoocache.contrib.django.options import options
 from zoocache.contrib.django.reading import Named, as_django_does, naming
-from zoocache.contrib.django.recipes import Recipe, key_of
+from zoocache.contrib.django.recipes import Recipe, Shape, key_of
 from zoocache.contrib.django.transactions import connection_listeners
 from zoocache.contrib.django.why import is_watched
 
@@ -52,7 +52,9 @@ class Question:
 class Plan:
     """What a question to the querysets of a shape comes to, on one alias."""
 
-    def __init__(self, named: Named, question: Question, ttl: float | None, filler: Any) -> None:
+    def __init__(
+        self, shape: Shape, named: Named, question: Question, ttl: float | None, filler: Any
+    ) -> None:
         self.sql = named.sql
         self.tables = tuple(named.footprint(named.sql, named.params).tables)
         self.filler: Filler | None = filler
@@ -60,7 +62,9 @@ class Plan:
         """Is what the filler makes known to be what Django makes?"""
         self.answer: Callable[[Rows, str], Any] = partial(question.answer, self)
         """What rows come to, on the alias; None if Django must say."""
-        told = (question.name, named.model._meta.label, named.sql, named.width, ttl)
+        # The SQL does not tell what is made of the values: LIKE 'a%', LIKE '%a'.
+        shown = (named.model._meta.label, named.sql, named.width, ttl)
+        told = (question.name, *shown, shape.told())
         self.token = blake2b(codec.encode_name(told), digest_size=16).digest()
 
     def usable(self) -> bool:
@@ -229,7 +233,7 @@ def ask(question: Question, queryset: Any, alias: str) -> Any:
 
     def decide(named: Named) -> bytes | None:
         if place not in shape.plans:
-            shape.plans[place] = _plan(question, named, built)
+            shape.plans[place] = _plan(shape, question, named, built)
         plan = shape.plans[place]
         if plan is _UNPLANNED or plan.sql != named.sql:
             return None
@@ -241,18 +245,19 @@ def ask(question: Question, queryset: Any, alias: str) -> Any:
     if plan is not None and len(seen) > 1:  # it asks more than once
         shape.plans[place] = _UNPLANNED
     elif plan is not None and not plan.verified and seen and seen[0].rows:
-        plan.verified = True
-        if not _is_good(plan, seen[0], answer):
+        if _is_good(plan, seen[0], answer):
+            plan.verified = True  # not before: another thread may be looking
+        else:
             shape.plans[place] = _UNPLANNED
     return answer
 
 
-def _plan(question: Question, named: Named, built: Any) -> Plan | None:
+def _plan(shape: Shape, question: Question, named: Named, built: Any) -> Plan | None:
     filler = filler_of(named.compiler, built) if question is ROWS else None
     cacheable = named.footprint(named.sql, named.params).cacheable
     if not cacheable or (question is ROWS and filler is None):
         return _UNPLANNED
-    return Plan(named, question, built.query.zoocache.ttl, filler)
+    return Plan(shape, named, question, built.query.zoocache.ttl, filler)
 
 
 def _is_good(plan: Plan, named: Named, answer: list[Any]) -> bool:

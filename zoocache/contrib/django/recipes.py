@@ -42,6 +42,7 @@ class Shape:
 
     __slots__ = (
         "attributes",
+        "call",
         "children",
         "has_graph",
         "mark",
@@ -55,11 +56,14 @@ class Shape:
     def __init__(
         self,
         source: Shape | None,
+        call: Any,
         replay: Callable[[Any, tuple[Any, ...]], Any],
         takes: int,
         queryset: Any,
     ) -> None:
         self.source = source
+        self.call = call
+        """The method's name, and what of its arguments is in the shape."""
         self.replay = replay
         """Makes the queryset from the source's and the values of this call."""
         self.takes = takes
@@ -79,8 +83,19 @@ class Shape:
         self.plans: dict[Any, Any] = {}
         """See plans.py."""
 
+    def told(self) -> list[Any]:
+        """All its calls, in a form that names it in every process."""
+        before = [] if self.source is None else self.source.told()
+        return [*before, _told(self.call)]
+
     def __deepcopy__(self, memo: Any) -> Shape:
         return self
+
+
+def _told(part: Any) -> Any:
+    if isinstance(part, type):
+        return ["type", part.__module__, part.__qualname__]
+    return [*map(_told, part)] if type(part) is tuple else part
 
 
 # What a queryset has by itself, and not by its shape.
@@ -132,8 +147,8 @@ def _plain(value: Any) -> Any:
     return value if kind in _MARSHALLED else _PLAIN[kind](value)
 
 
-_SIMPLE = frozenset([type(None), bool, int, str, bytes])
-_MARSHALLED = _SIMPLE | {float}
+_SIMPLE = frozenset([type(None), int, str, bytes])
+_MARSHALLED = _SIMPLE | {bool, float}
 # Their types are in the shape.
 _PLAIN: dict[type, Callable[[Any], Any]] = {
     Decimal: str,
@@ -166,7 +181,7 @@ def take_conditions(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | Non
     """Arguments of filter(): Q objects, and lookups with their values."""
     if not args and len(kwargs) == 1:
         ((name, value),) = kwargs.items()
-        if type(value) in _SIMPLE:
+        if type(value) in _SIMPLE:  # most calls are such
             return ((name, type(value)),), (value,)
     structure: list[Any] = []
     values: list[Any] = []
@@ -205,6 +220,9 @@ _SCALARS = _MARSHALLED | _PLAIN.keys()
 def _take_value(value: Any, values: list[Any]) -> Any:
     """The kind of a value, for the shape; None if it is not a plain one."""
     kind = type(value)
+    if kind is bool:  # IS NULL or IS NOT NULL, active or NOT active: it decides on the SQL
+        values.append(value)
+        return value
     if kind in _SCALARS:
         if kind in _CONDITIONS and not _CONDITIONS[kind](value):
             return None
@@ -287,13 +305,15 @@ def take_aggregates(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | Non
         taken = take_names(given, options)
         if taken is None:
             return None
-        structure.append((name, type(value), given, tuple(options.items())))
+        # Some options are parameters: 1 is not True.
+        kinds = tuple(map(type, options.values()))
+        structure.append((name, type(value), given, tuple(options.items()), kinds))
     return tuple(structure), ()
 
 
 def rebuild_aggregates(structure: Any) -> tuple[list[Any], dict[str, Any]]:
     args, kwargs = [], {}
-    for name, kind, given, options in structure:
+    for name, kind, given, options, _ in structure:
         value = kind(*given, **dict(options))
         if name is None:
             args.append(value)
@@ -361,7 +381,9 @@ def _is_known(query: Any, name: str, kind: Any) -> bool:
         return False
     lookup = lookups[0] if lookups else "exact"
     if lookup == "isnull":
-        return kind is bool
+        return isinstance(kind, bool)
+    if isinstance(kind, bool):
+        kind = bool
     if isinstance(kind, tuple) and isinstance(kind[0], type) and issubclass(kind[0], models.Model):
         return lookup == "exact" and _is_key_of(field, *kind)
     target = tags.target_of(field)
