@@ -179,8 +179,8 @@ void zoo_retire_watch(zoo_seg *seg)
  */
 bool zoo_retire_look(zoo_seg *seg, uint64_t boot_ns)
 {
-    if (boot_ns - zoo_load_relaxed(&seg->looked_ns) >=
-        ZOO_LOOK_NS) /* private, but threads share it */
+    uint64_t looked = zoo_load_relaxed(&seg->looked_ns); /* private, but threads share it */
+    if (boot_ns - looked >= ZOO_LOOK_NS)
         look(seg, boot_ns);
     return zoo_retire_noticed(seg); /* E16: after the fence */
 }
