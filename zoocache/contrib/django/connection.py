@@ -90,6 +90,7 @@ class ConnectionState:
         self._writing = 0
         self.leading = 0  # flights of this connection's reads: others may be waiting for it
         self._raw_begin = False
+        self._by_savepoint = False  # is the transaction of SQLite's one that a SAVEPOINT began?
         self._held: dict[int, Any] = {}  # cursors whose statement is not over, by raw connection
         self.written = Written()
         self.begun = False  # has a statement of the transaction run?
@@ -210,7 +211,7 @@ class ConnectionState:
 
     def connected(self) -> None:
         """Begins anew: what Django set up on the way is part of the connection's identity."""
-        self.foreign_session = self._raw_begin = False
+        self.foreign_session = self._raw_begin = self._by_savepoint = False
 
     # What was written
 
@@ -226,7 +227,8 @@ class ConnectionState:
     def forget(self) -> None:
         """Drops what was written: it was rolled back, or published."""
         self.written.forget()
-        self.stamp, self.begun, self._raw_begin = None, False, False
+        self.stamp, self.begun = None, False
+        self._raw_begin = self._by_savepoint = False
 
     def settle(self) -> None:
         """Publishes what is still owed: of a transaction that ended unseen, by a close or in the
@@ -387,6 +389,8 @@ class ConnectionState:
             return self.commit(run)
         if effect.kind is Kind.ROLLBACK:
             return self.rollback(run)
+        if effect.savepoint and self.connection.vendor == "sqlite":
+            return self._savepoint(effect.savepoint == "RELEASE", run)
         if effect.kind is Kind.READ:
             frame = current_frame()
             if frame is not None and frame.observes:
@@ -431,8 +435,11 @@ class ConnectionState:
         if self._held.pop(id(cursor), None) is not None:
             self.settle()
 
-    def commit(self, run: Callable[[], Any]) -> Any:
-        """Runs a COMMIT, announced before and published after, also if it raises."""
+    def commit(self, run: Callable[[], Any], ends: Callable[[], bool] = lambda: True) -> Any:
+        """Runs a COMMIT, announced before and published after, also if it raises.
+
+        `ends` tells afterwards whether it was one: needless to publish then, but no harm.
+        """
         self.written.announce_all(self._session())
         try:
             result = run()
@@ -441,8 +448,21 @@ class ConnectionState:
             self.written.finish(end_of(self.connection, error))
             raise
         self.written.finish(End.COMMITTED)
-        self.forget()
+        if ends():
+            self.forget()
         return result
+
+    def _savepoint(self, release: bool, run: Callable[[], Any]) -> Any:
+        """Runs SQLite's SAVEPOINT, or its RELEASE, which is a COMMIT where no BEGIN was before.
+
+        Django's atomic() does that with autocommit off, and takes itself to be in a transaction.
+        """
+        if not release:
+            self._by_savepoint = self._by_savepoint or not driver_in_transaction(self.connection)
+            return run()
+        if not self._by_savepoint:
+            return run()
+        return self.commit(run, ends=lambda: not driver_in_transaction(self.connection))
 
     def rollback(self, run: Callable[[], Any]) -> Any:
         result = run()
