@@ -91,6 +91,9 @@ class ConnectionState:
         self.leading = 0  # flights of this connection's reads: others may be waiting for it
         self._raw_begin = False
         self._by_savepoint = False  # is the transaction of SQLite's one that a SAVEPOINT began?
+        self._pipelines = (
+            0  # of psycopg's, open: the server may not have begun with what is in them
+        )
         self._held: dict[int, Any] = {}  # cursors whose statement is not over, by raw connection
         self.written = Written()
         self.begun = False  # has a statement of the transaction run?
@@ -106,10 +109,17 @@ class ConnectionState:
     def in_transaction(self) -> bool:
         """Is work open that nobody else can see yet?"""
         raw = self.connection.connection
-        return not self._commits_itself() or any(held is raw for held in self._held.values())
+        return (
+            bool(self._pipelines)
+            or not self._commits_itself()
+            or any(held is raw for held in self._held.values())
+        )
 
     def _commits_itself(self) -> bool:
-        """Is a write committed with its statement? Asks the driver, which sees a raw BEGIN too."""
+        """Is a write committed with its statement, or with the pipeline that it is in?
+
+        Asks the driver, which sees a raw BEGIN too.
+        """
         connection = self.connection
         if connection.connection is None:
             return True  # closed, perhaps inside atomic(): nothing is open any more
@@ -117,7 +127,8 @@ class ConnectionState:
             return only_test_blocks(connection)
         if not connection.autocommit:
             return False
-        return not self._raw_begin and not driver_in_transaction(connection)
+        # In a pipeline the driver does not know it yet.
+        return bool(self._pipelines) or not (self._raw_begin or driver_in_transaction(connection))
 
     @property
     def pinned(self) -> bool:
@@ -212,6 +223,7 @@ class ConnectionState:
     def connected(self) -> None:
         """Begins anew: what Django set up on the way is part of the connection's identity."""
         self.foreign_session = self._raw_begin = self._by_savepoint = False
+        self._pipelines = 0
 
     # What was written
 
@@ -447,9 +459,10 @@ class ConnectionState:
             # Nothing is forgotten: the transaction may still be open.
             self.written.finish(end_of(self.connection, error))
             raise
-        self.written.finish(End.COMMITTED)
-        if ends():
-            self.forget()
+        if not self._pipelines:  # there it has not even been sent
+            self.written.finish(End.COMMITTED)
+            if ends():
+                self.forget()
         return result
 
     def _savepoint(self, release: bool, run: Callable[[], Any]) -> Any:
@@ -466,8 +479,26 @@ class ConnectionState:
 
     def rollback(self, run: Callable[[], Any]) -> Any:
         result = run()
-        self.forget()
+        if not self._pipelines:  # its earlier part may be committed
+            self.forget()
         return result
+
+    @contextmanager
+    def piped(self, pipeline: Any) -> Iterator[Any]:
+        """A pipeline of psycopg's: what was written in it is committed at its end."""
+        self.settle()
+        end, before = End.COMMITTED, self._pipelines
+        try:
+            self._pipelines = before + 1
+            with pipeline as opened:
+                yield opened
+        except BaseException as error:
+            end = end_of(self.connection, error)
+            raise
+        finally:
+            self._pipelines = before
+            if not self.in_transaction():
+                self._over(end)
 
 
 def _target() -> Cache | None:

@@ -8,7 +8,8 @@
 - `Model.objects` of models that ZOOCACHE["MODELS"] names (patterns.py).
 - An execute wrapper on each connection: it sees every statement, the raw ones too.
 - `connect` of each connection: its receivers' statements are none of the ORM's.
-- `make_cursor` and `make_debug_cursor` of each connection: see cursors.py.
+- `make_cursor` and `make_debug_cursor` of each connection, and `pipeline` of psycopg's: see
+  cursors.py.
 - `_commit`, `_rollback` and `_set_autocommit` of each connection: there is no
   public hook right at COMMIT. `on_commit` comes later, and another hook that
   raises prevents it.
@@ -39,7 +40,7 @@ from zoocache.contrib.django.connection import (
     soiled_states,
     state_of,
 )
-from zoocache.contrib.django.cursors import watch
+from zoocache.contrib.django.cursors import watch, watch_pipelines
 from zoocache.contrib.django.reading import mark_of, observe, read
 
 _PATCHED = "_zoocache_patched"
@@ -156,7 +157,9 @@ def hook_connection(connection: Any) -> ConnectionState:
 
 
 def _connected(connection: Any, **kwargs: Any) -> None:
-    hook_connection(connection).connected()
+    state = hook_connection(connection)
+    watch_pipelines(connection.connection, state)
+    state.connected()
 
 
 def _settings_changed(*, setting: str, **kwargs: Any) -> None:
