@@ -29,6 +29,7 @@ from zoocache.contrib.django import tags
 from zoocache.contrib.django.cursors import watch_rows
 from zoocache.contrib.django.databases import (
     driver_in_transaction,
+    driver_says_broken,
     identity_of,
     is_replica,
     text_of,
@@ -156,7 +157,7 @@ class ConnectionState:
             return "the session was changed by SQL, and ZOOCACHE has no SCOPE"
         if is_replica(connection) and connection.alias not in given.max_lag:
             return "the database is a replica, and ZOOCACHE has no MAX_LAG for it"
-        if connection.needs_rollback:
+        if connection.needs_rollback or (self.begun and driver_says_broken(connection)):
             return "the transaction is broken"
         level = getattr(connection, "isolation_level", None)
         if "SERIALIZABLE" in str(getattr(level, "name", level)).upper():
