@@ -166,6 +166,8 @@ class ConnectionState(Visibility):
             return self.commit(run)
         if effect.kind is Kind.ROLLBACK:
             return self.rollback(run)
+        if effect.savepoint and self.connection.vendor == "sqlite":
+            return self.savepoint(effect.savepoint == "RELEASE", run)
         if effect.kind is Kind.READ:
             frame = current_frame()
             if frame is not None and frame.observes:

@@ -39,6 +39,14 @@ def watch_rows(cursor: Any) -> None:
         cursor.__class__ = _watched_rows(type(cursor))  # type: ignore[arg-type]
 
 
+def watch_pipelines(raw: Any, state: Any) -> None:
+    """Makes psycopg's connection tell of its pipelines: what runs in one is over at its end."""
+    pipeline = getattr(type(raw), "pipeline", None)
+    if pipeline is not None:
+        # Of the class: a pool gives the same connection to one DatabaseWrapper after another.
+        raw.pipeline = lambda: state.piped(pipeline(raw))
+
+
 class _Watched:
     _zoocache: Any
 

@@ -8,7 +8,8 @@
 - `Model.objects` of models that ZOOCACHE["MODELS"] names (patterns.py).
 - An execute wrapper on each connection: it sees every statement, the raw ones too.
 - `connect` of each connection: its receivers' statements are none of the ORM's.
-- `make_cursor` and `make_debug_cursor` of each connection: see cursors.py.
+- `make_cursor` and `make_debug_cursor` of each connection, and `pipeline` of psycopg's: see
+  cursors.py.
 - `_commit`, `_rollback` and `_set_autocommit` of each connection: there is no
   public hook right at COMMIT. `on_commit` comes later, and another hook that
   raises prevents it.
@@ -34,7 +35,7 @@ from zoocache import config, local, store
 from zoocache.cacheable import current_frame
 from zoocache.contrib.django import meta, options, patterns, requests, tags, writing
 from zoocache.contrib.django.connection import ConnectionState, open_states, state_of
-from zoocache.contrib.django.cursors import watch
+from zoocache.contrib.django.cursors import watch, watch_pipelines
 from zoocache.contrib.django.reading import mark_of, observe, read
 from zoocache.contrib.django.transactions import soiled_states
 
@@ -158,7 +159,9 @@ def hook_connection(connection: Any) -> ConnectionState:
 
 
 def _connected(connection: Any, **kwargs: Any) -> None:
-    hook_connection(connection).connected()
+    state = hook_connection(connection)
+    watch_pipelines(connection.connection, state)
+    state.connected()
 
 
 def _settings_changed(*, setting: str, **kwargs: Any) -> None:
