@@ -136,6 +136,14 @@ class TestTags:
         assert any("row:1: " in line and "(commit)" in line for line in told)
         assert not any("row:2" in line for line in told)
 
+    def test_what_happened_often_is_one_line(self) -> None:
+        """Migrations and fixtures may drop everything a hundred times."""
+        for _ in range(5):
+            clear()
+        (line,) = why_tag("Product:1").splitlines()[-1:]
+        assert line.startswith("  everything: 5 times, the last 0.")
+        assert line.endswith(f"by process {os.getpid()} (clear)")
+
 
 class TestCommand:
     def test_why_a_query(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from zoocache import store
@@ -87,14 +88,16 @@ def why_tag(tag: str) -> str:
     if target is None:
         return "There is no segment: nothing is cached, and nothing was invalidated."
     meant = {hash_of(target, one): one for one in {tag, *store.expanded(tag)}}
+    meant[EVERYTHING] = "everything"
     ring = events(target)
-    lines = [
-        f"  {_told_event(event, meant.get(event.tag, event.text))}"
-        for event in ring
-        if event.tag in meant or event.tag == EVERYTHING
-    ]
+    happened = [event for event in ring if event.tag in meant]
+    lines = []
+    for _, run in groupby(happened, key=lambda event: (event.tag, event.pid, event.cause)):
+        same = list(run)
+        times = f"{len(same)} times, the last " if len(same) > 1 else ""
+        lines.append(f"  {_told_event(same[-1], meant[same[-1].tag], times)}")
     since = f"of the last {len(ring)} invalidations" if ring else "of no invalidation at all"
-    return "\n".join([f"{tag}: {len(lines)} {since} on this host", *lines])
+    return "\n".join([f"{tag}: {len(happened)} {since} on this host", *lines])
 
 
 def _told(read: WatchedRead) -> str:
@@ -144,7 +147,7 @@ def _causes(target: Cache, read: WatchedRead) -> Iterator[str]:
             yield f"  {name}: longer ago than the ring of events remembers, or made coarser"
 
 
-def _told_event(event: Event, name: str) -> str:
+def _told_event(event: Event, name: str, times: str = "") -> str:
     ago = time.time() - event.when
     cause = event.cause.name.lower().replace("_", " ")
-    return f"{name or event.tag.hex()}: {ago:.1f} s ago by process {event.pid} ({cause})"
+    return f"{name or event.tag.hex()}: {times}{ago:.1f} s ago by process {event.pid} ({cause})"
