@@ -146,11 +146,11 @@ def told_cause(cause: Cause) -> str:
     return cause.name.lower().replace("_", " ")
 
 
-def told_event(event: Event, name: str) -> str:
+def told_event(event: Event, name: str, times: str = "") -> str:
     """When a tag was dropped, by which process and why."""
     ago = time.time() - event.when
     what = printable(name) or event.tag.hex()
-    return f"{what}: {ago:.1f} s ago by process {event.pid} ({told_cause(event.cause)})"
+    return f"{what}: {times}{ago:.1f} s ago by process {event.pid} ({told_cause(event.cause)})"
 
 
 def why_tag(tag: str) -> str:
@@ -159,14 +159,16 @@ def why_tag(tag: str) -> str:
     if target is None:
         return "There is no segment: nothing is cached, and nothing was invalidated."
     meant = {hash_of(target, one): one for one in {tag, *store.expanded(tag)}}
+    meant[EVERYTHING] = "everything"
     ring = events(target)
-    lines = [
-        f"  {told_event(event, meant.get(event.tag, event.text))}"
-        for event in ring
-        if event.tag in meant or event.tag == EVERYTHING
-    ]
+    happened = [event for event in ring if event.tag in meant]
+    lines = []
+    for _, run in itertools.groupby(happened, lambda event: (event.tag, event.pid, event.cause)):
+        same = list(run)
+        times = f"{len(same)} times, the last " if len(same) > 1 else ""
+        lines.append(f"  {told_event(same[-1], meant[same[-1].tag], times)}")
     since = f"of the last {len(ring)} invalidations" if ring else "of no invalidation at all"
-    return "\n".join([f"{tag}: {len(lines)} {since} on this host", *lines])
+    return "\n".join([f"{tag}: {len(happened)} {since} on this host", *lines])
 
 
 def why_key(cache: Cache, key: bytes, names: Names) -> tuple[Entry, str]:

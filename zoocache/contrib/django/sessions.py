@@ -74,10 +74,10 @@ class OwnSession:
         self.foreign = True
 
     def _look_anew(self) -> None:
-        self._raw = self.connection.connection
         self._identity = identity_of(self.connection)
         self._name = None
         self.foreign = False
+        self._raw = self.connection.connection  # last: what is interrupted is done again
 
 
 def name_of(connection: Any, identity: bytes) -> str:
