@@ -1,6 +1,6 @@
 """Watches a segment: rates, what is asked for most, what is dropped most, what comes and goes.
 
-Counts nothing and changes nothing in it. `poll` often, ten times a second, so
+Counts nothing and changes nothing in it. `poll` often, twenty times a second, so
 that few samples of keys are missed; `look` as often as somebody wants to see.
 """
 

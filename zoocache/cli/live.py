@@ -26,7 +26,7 @@ from zoocache.monitor import Monitor, hit_ratio
 from zoocache.shm import Cache, path_of
 from zoocache.shm.look import owner_pids
 
-_POLL = 0.1  # seconds between looks at the samples of keys
+_POLL = 0.05  # seconds between looks at the samples of keys
 _WORKERS = 2.0  # seconds between looks at the processes
 
 
