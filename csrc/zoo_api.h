@@ -224,6 +224,8 @@ typedef struct {
 int zoo_announce(zoo_seg *seg, const char *tags, size_t tags_len, const char *session,
                  uint32_t quarantine_ms, uint64_t *ticket);
 int zoo_settle(zoo_seg *seg, uint64_t ticket, int end);
+/* The same, with the tags that were announced, for the events: a lane has their hashes only. */
+int zoo_settle_named(zoo_seg *seg, uint64_t ticket, int end, const char *tags, size_t tags_len);
 /* Takes over the lanes of the dead and ends quarantines that are over. Returns how many changed. */
 int zoo_reap(zoo_seg *seg);
 /* The lanes in quarantine, at most n. */

@@ -115,6 +115,7 @@ class Dropped(NamedTuple):
     pid: int
     cause: str
     names: tuple[str, ...]
+    """The shortest first, which says most: a row, before all that goes with it."""
     unnamed: int
     """How many more tags there were, whose names nobody told."""
 
@@ -135,7 +136,7 @@ def dropped(ring: Sequence[Event], names: Names) -> list[Dropped]:
         found.append(
             Dropped(
                 group[0].when, group[0].pid, told_cause(group[0].cause),
-                tuple(sorted(set(known))), len(group) - len(known),
+                tuple(sorted(set(known), key=lambda name: (len(name), name))), len(group) - len(known),
             )
         )  # fmt: skip
     return found

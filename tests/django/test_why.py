@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from io import StringIO
 from typing import Any
@@ -45,7 +46,8 @@ class TestWhy:
         Product.objects.filter(pk=1).update(name="new")
         told = why(get)
         assert "a miss: it was invalidated" in told
-        assert f"row 1 of shop_product: 0.0 s ago by process {os.getpid()} (commit)" in told
+        ago = r"row 1 of shop_product: \d+\.\d s ago"
+        assert re.search(rf"{ago} by process {os.getpid()} \(commit\)", told)
 
     def test_another_process_wrote(self) -> None:
         get()
@@ -61,7 +63,7 @@ class TestWhy:
     def test_everything_was_cleared(self) -> None:
         get()
         clear()
-        assert "everything: 0.0 s ago" in why(get)
+        assert re.search(r"everything: \d+\.\d s ago", why(get))
 
     def test_its_time_is_over(self) -> None:
         from zoocache import store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 
 import click
@@ -152,14 +153,14 @@ class TestWhy:
     def test_a_tag(self, run: Run) -> None:
         zoocache.invalidate("user:42")
         told = run("why", "user:42").output
-        assert f"user:42: 0.0 s ago by process {os.getpid()} (invalidate)" in told
+        assert re.search(rf"user:42: \d+\.\d s ago by process {os.getpid()} \(invalidate", told)
         assert "is not a tag" in run("why", "a::b", code=app.MISTAKE).output
 
     def test_a_key(self, run: Run, default_cache: Cache) -> None:
         default_cache.set("key", b"v", tags=["t"])
         assert "key: a hit" in run("why", "--key", "key").output
         zoocache.invalidate("t")
-        assert "t: 0.0 s ago" in run("why", "--key", "key", code=app.NO).output
+        assert re.search(r"t: \d+\.\d s ago", run("why", "--key", "key", code=app.NO).output)
 
     def test_a_query_without_a_project(self, run: Run) -> None:
         told = run("why", "Product.cached.all()", code=app.MISTAKE).output
