@@ -300,8 +300,7 @@ class TestTop:
                 default_cache.get(f"key:{number:060}")
             watched.poll()
         watched._workers = [
-            Worker(pid, 1e5, 1 << 30, 99.0, "stopped", True, "x" * 200)
-            for pid in range(99999, 99000, -1)
+            Worker(pid, 1e5, 1 << 30, 99.0, "stopped", "x" * 200) for pid in range(99999, 99000, -1)
         ]
         watched._next_workers = float("inf")
         console = live.Console(width=width, height=height, force_terminal=False)

@@ -15,7 +15,8 @@ CELLS: int = lib.ZOO_CELLS
 
 LOGS = ("probation", "main")
 _ASKED: int = lib.ZOO_ASKED
-_MOST_PIDS: int = lib.ZOO_MOST_PIDS
+MOST_OWNERS: int = lib.ZOO_MOST_PIDS
+"""So many processes can announce commits and lead computations in one segment."""
 
 
 class Log(NamedTuple):
@@ -105,7 +106,7 @@ def shape_of(cache: Cache) -> Shape:
     )
 
 
-def census(cache: Cache, most_buckets: int = 1 << 20, turn: int = 0) -> Census:
+def census(cache: Cache, most_buckets: int = 1 << 16, turn: int = 0) -> Census:
     """Counts the entries, while others go on.
 
     Of more than `most_buckets` buckets only every so manieth is looked at, from
@@ -168,6 +169,6 @@ def owner_pids(cache: Cache) -> list[int]:
 
     0 for one whose pid namespace is not to be seen from here.
     """
-    pids = ffi.new("int32_t[]", _MOST_PIDS)
-    n = lib.zoo_owner_pids(cache.segment.handle, pids, _MOST_PIDS)
+    pids = ffi.new("int32_t[]", MOST_OWNERS)
+    n = lib.zoo_owner_pids(cache.segment.handle, pids, MOST_OWNERS)
     return [int(pid) for pid in pids[0:n]]
