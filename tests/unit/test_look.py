@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 
 import pytest
@@ -96,7 +97,9 @@ def test_what_others_ask_for_is_sampled(cache: Cache) -> None:
         finally:
             os._exit(0)
     try:
+        end = time.monotonic() + 60
         while seen != {b"there", None}:
+            assert time.monotonic() < end, seen
             seen |= set(map(asked.key_of, asked.new()))
     finally:
         os.kill(pid, signal.SIGKILL)
