@@ -4,7 +4,7 @@
  *   0        +---------------------------------------------+
  *            | header: constants, then one line per clock  |  struct zoo_hdr
  *   part[]   +---------------------------------------------+
- *            | stats    64 stripes: counters, 2 samples    |  anybody, relaxed
+ *            | stats    64 stripes: counters, a sample     |  anybody, relaxed
  *            | tags     sets of 8 words: floor + 7         |  anybody, only forward
  *            | index    buckets of 8 words                 |  anybody, one CAS a change
  *            | pending  masks of lanes, by tag             |  a lane's owner: its own bit
@@ -70,8 +70,8 @@ enum zoo_part_id {
 enum { ZOO_LOGS = 2, ZOO_LOG_PROBATION = 0, ZOO_LOG_MAIN = 1 };
 enum { ZOO_WAYS = 8, ZOO_STRIPES = 64, ZOO_OWNERS = 1024, ZOO_CLAIMS = 64 };
 enum { ZOO_NAME_BYTES = 256 };
-/* The last words of a stripe are samples: keys that were asked for of late. See zoo_look.c. */
-enum { ZOO_SAMPLES = 2, ZOO_SAMPLE_AT = ZOO_STATS - ZOO_SAMPLES };
+/* The last two words of a stripe are a sample: a key that was asked for of late. See zoo_look.c. */
+enum { ZOO_SAMPLE_AT = ZOO_STATS - 2 };
 _Static_assert((int)ZOO_N_DIFFERED < (int)ZOO_SAMPLE_AT, "a counter is no sample");
 
 /* Chosen by simulation: bench/policy/. */

@@ -97,7 +97,8 @@ class Names:
             return f"key {written_key(event.text.encode())}"
         if "" not in event.text.split(":") and hash_of(self._cache, event.text) == event.tag:
             return self._told(event.text)
-        return event.text + "…" if len(event.text.encode()) >= _WHOLE - 3 else event.text
+        # A character that was cut has become a mark of three bytes.
+        return event.text + "…" if len(event.text.encode()) >= _WHOLE else event.text
 
     def knows(self, tag: bytes) -> bool:
         return tag in self._tags or tag in self._from_events
@@ -115,6 +116,7 @@ class Dropped(NamedTuple):
     pid: int
     cause: str
     names: tuple[str, ...]
+    """The shortest first, which says most: a row, before all that goes with it."""
     unnamed: int
     """How many more tags there were, whose names nobody told."""
 
@@ -132,10 +134,11 @@ def dropped(ring: Sequence[Event], names: Names) -> list[Dropped]:
     for _, together in itertools.groupby(reversed(ring), lambda event: (event.clock, event.pid)):
         group = list(together)
         known = [names.of(event.tag) for event in group if names.knows(event.tag)]
+        shown = sorted(set(known), key=lambda name: (len(name), name))
         found.append(
             Dropped(
                 group[0].when, group[0].pid, told_cause(group[0].cause),
-                tuple(sorted(set(known))), len(group) - len(known),
+                tuple(shown), len(group) - len(known),
             )
         )  # fmt: skip
     return found

@@ -72,15 +72,16 @@ def test_keys_and_values() -> None:
     assert "writes to unknown rows of shop_product" in told
 
 
-def test_top_names_tables() -> None:
+def test_top_names_tables_and_rows() -> None:
     get()
     get()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLUMNS", "160")
+        patch.setenv("COLUMNS", "240")
         Product.objects.filter(pk=1).update(name="new")
         told = command("top", "--once", "--interval", "0.2")
     assert f"commit by {os.getpid()} " in told
     assert "any write to shop_product" in told
+    assert "row 1 of shop_product" in told
 
 
 class TestInvalidate:

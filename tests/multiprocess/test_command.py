@@ -140,6 +140,17 @@ def test_a_reader_that_goes_away(cache: Cache) -> None:
         assert process.wait(SOON) == 0
 
 
+def test_a_reader_that_was_never_there(cache: Cache) -> None:
+    """What fits a buffer is written at the end, when nobody catches what goes wrong."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [COMMAND, "get", "user:1"], stdout=writer, stderr=subprocess.PIPE, timeout=SOON
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_raw_values_are_not_touched(cache: Cache) -> None:
     value = bytes(range(256)) * 100
     cache.set("bytes", value)

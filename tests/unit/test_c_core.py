@@ -269,8 +269,7 @@ MUTANTS = {
     "gaps-between-samples-equal": (
         "zoo_look.c", "LEAST_GAP + zoo_mix(n) % LEAST_GAP", "2 * LEAST_GAP - 1", "look-patterns"),
     "samples-without-a-number": (
-        "zoo_look.c", "| (n << NUMBER_SHIFT & NUMBER_MASK)", "| (0 & NUMBER_MASK)",
-        "look-samples"),
+        "zoo_look.c", "zoo_store_relaxed(sample + 1, n);", "", "look-samples"),
     "successor-left-by-unlink": (
         "zoo_retire.c", "shm_unlink(next);\n        zoo_owner_unlink(object);",
         "zoo_owner_unlink(object);", "successor-left"),

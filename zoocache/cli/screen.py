@@ -34,8 +34,6 @@ class Worker(NamedTuple):
     cpu: float
     """Percent, since the look before."""
     status: str
-    writes: bool
-    """Has it announced commits, or led computations?"""
     command: str
 
 
@@ -61,7 +59,11 @@ def draw(screen: Screen, width: int, height: int) -> RenderableType:
         Panel(_figures(screen), title="hits", title_align="left"),
         Panel(_maps(view, 1 if width >= _WIDE else 2), title="map of the logs", title_align="left"),
         _side_by_side(
-            Panel(_keys(view, rows), title="hottest keys", title_align="left"),
+            Panel(
+                _keys(view, rows),
+                title=f"hottest keys, by {view.samples:,} samples",
+                title_align="left",
+            ),
             Panel(_tags(view, rows), title="hottest tags", title_align="left"),
         ),
         _side_by_side(
