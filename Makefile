@@ -25,7 +25,7 @@ lint: $(VENV)/.dev    ## style, types, and the C core without a warning
 	$(BIN)/mypy
 	$(BIN)/mypy --python-version 3.12 tests/typing/*.py  # for 3.10, django-stubs' Self is Any
 	cd tests/typing/with_plugin && PYTHONPATH=. $(abspath $(BIN))/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/python/*.c tests/c/*.[ch]
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/python/*.[ch] tests/c/*.[ch]
 	$(BIN)/python tests/c/edges.py
 	$(MAKE) -C tests/c lint
 
@@ -50,7 +50,7 @@ bench: $(VENV)/.bench ## zoocache beside all that you would otherwise take; QUIC
 	$(BIN)/python bench/compare.py $(if $(QUICK),--quick)
 
 clean:           ## remove the virtual environment and everything built
-	rm -rf $(VENV) build dist *.egg-info zoocache/shm/_zoocore.c zoocache/shm/*.so
+	rm -rf $(VENV) .nox build dist *.egg-info zoocache/shm/_zoocore.c zoocache/shm/*.so
 	rm -rf tests/c/build tests/fuzz/build
 
 $(VENV)/bin/python:

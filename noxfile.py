@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import nox
 
 # What each Django supports, of what zoocache supports.
@@ -14,6 +17,12 @@ VERSIONS = {
 
 nox.options.error_on_missing_interpreters = False  # those that are not here are skipped
 nox.options.default_venv_backend = "venv"
+
+# pyenv's own commands start only the versions that `pyenv global` names: nox gets all of them.
+pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+os.environ["PATH"] = os.pathsep.join(
+    [*map(str, pyenv.glob("versions/3.*/bin")), os.environ["PATH"]]
+)
 
 
 @nox.session

@@ -66,7 +66,7 @@ def missing(what: str, packages: str) -> None:
 door = Extension(
     "zoocache.shm._door",
     sources=sources("csrc/python/*.c"),
-    depends=sources("csrc/zoo_*.h"),
+    depends=sources("csrc/zoo_*.h") + sources("csrc/python/*.h"),
     include_dirs=["csrc"],
     define_macros=[("_GNU_SOURCE", None)] + [("Py_LIMITED_API", "0x030a0000")] * LIMITED,
     extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden", "-pthread"],

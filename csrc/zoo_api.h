@@ -89,6 +89,7 @@ typedef enum {
     ZOO_N_REAPED = 24,     /* intents: lanes taken over from the dead */
     ZOO_N_COMPARED = 25,   /* hits that were compared with their source */
     ZOO_N_DIFFERED = 26,   /* those that were not what the source said */
+    ZOO_N_LOCAL = 27,      /* hits of copies that a process keeps: not among ZOO_N_HITS */
 } zoo_stat;
 
 /* What zoo_check() found. Every field from `words_misplaced` on must be 0 at rest. */
@@ -280,6 +281,56 @@ void zoo_stats(zoo_seg *seg, uint64_t *counters);
 void zoo_note_compared(zoo_seg *seg, int differed);
 /* Verifies a segment at rest. Returns the number of violations, or UINT64_MAX without memory. */
 uint64_t zoo_check(zoo_seg *seg, zoo_report *report);
+
+/*
+ * What people look at. It is read while others go on, so that it is of the
+ * moment and not of one moment; nothing is counted by it.
+ */
+enum {
+    ZOO_CELLS = 64,       /* of the map of a log */
+    ZOO_ASKED = 128,      /* samples of keys that were asked for */
+    ZOO_MOST_PIDS = 1024, /* owners */
+};
+
+typedef struct {
+    uint64_t buckets;        /* of the index: 8 words each */
+    uint64_t tag_sets;       /* of the tag table: 7 tags each */
+    uint64_t ring;           /* events that are kept */
+    uint64_t log_size[2];    /* bytes: of probation, of the main log */
+    uint64_t log_written[2]; /* bytes ever reserved in it */
+    uint64_t clock;
+    uint64_t root;          /* the clock of the last clear, or of the making */
+    uint64_t active_lanes;  /* a mask: commits under way, or in quarantine */
+    uint64_t miss_until_ms; /* CLOCK_BOOTTIME before which nobody hits; 0: no such time */
+} zoo_shape;
+
+/* Some buckets of the index, and where in the logs their records lie. */
+typedef struct {
+    uint64_t buckets;   /* looked at */
+    uint64_t crowded;   /* those of them without an empty word */
+    uint64_t tentative; /* words of insertions under way, or of inserters that died */
+    uint64_t lost;      /* words whose record the log has run over, or that fail its checksum */
+    uint64_t fresh, stale, expired, pending; /* entries */
+    uint64_t fresh_bytes, other_bytes;       /* of their records */
+    /* By log: 64 cells of equal size, in the order of their addresses. */
+    uint64_t fresh_in[2][64], other_in[2][64];
+} zoo_census;
+
+void zoo_look(zoo_seg *seg, zoo_shape *out);
+/* Adds to *out what is in the buckets first, first + step, ... */
+void zoo_count_entries(zoo_seg *seg, uint64_t first, uint64_t step, zoo_census *out);
+/*
+ * Copies ZOO_ASKED samples: each process notes one in some 48 of the keys that
+ * it asks for. A word that is another than at the last look is a new sample.
+ */
+void zoo_asked(zoo_seg *seg, uint64_t *out);
+/* The key that a sample is of, into `buf` of ZOO_MAX_KEY bytes; 0 if it is not in the index. */
+size_t zoo_key_asked(zoo_seg *seg, uint64_t sample, char *buf);
+/*
+ * The processes that hold an owner slot: who has announced or led, and lives. A
+ * pid is 0 where the process is in a pid namespace that this one does not see.
+ */
+int zoo_owner_pids(zoo_seg *seg, int32_t *pids, int n);
 
 /* The address of the core's own functions, struct zoo_core, for python/zoo_door.c. */
 uint64_t zoo_core(void);

@@ -20,15 +20,18 @@
 #include "zoo_fault.h"
 #include "zoo_layout.h"
 
-enum { GET_RETRIES = 3, SET_RETRIES = 3, WATCH_EVERY = 64 };
+enum { GET_RETRIES = 3, SET_RETRIES = 3 };
 
-/* Every so many operations, and no system call more than once a second. */
-static inline void watch(zoo_seg *seg)
+/* Is it time to look around? Once in some 48 operations. */
+static inline bool watch(zoo_seg *seg)
 {
-    uint64_t n = zoo_load_relaxed(&seg->operations); /* private, but threads share it */
-    zoo_store_relaxed(&seg->operations, n + 1);
-    if (__builtin_expect(n % WATCH_EVERY == 0, 0))
-        zoo_retire_watch(seg);
+    uint64_t left = zoo_load_relaxed(&seg->until_look); /* private, but threads share it */
+    if (__builtin_expect(left == 0, 0)) {
+        zoo_look_around(seg);
+        return true;
+    }
+    zoo_store_relaxed(&seg->until_look, left - 1); /* likewise */
+    return false;
 }
 
 static int miss(zoo_seg *seg, int outcome)
@@ -44,16 +47,21 @@ static int miss(zoo_seg *seg, int outcome)
 }
 
 /* ZOO_OK, ZOO_PENDING, ZOO_STALE or ZOO_EXPIRED. To be asked when the record is private. */
-int zoo_entry_state(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash)
+int zoo_state_of(zoo_seg *seg, uint64_t stamp, uint64_t expiry, uint64_t key_hash,
+                 const uint64_t *deps, size_t n_deps)
 {
-    const uint64_t *deps = zoo_rec_deps(rec);
-    if (__builtin_expect(zoo_intent_any(seg), 0) && zoo_intent_pending(seg, deps, rec->n_deps))
+    if (__builtin_expect(zoo_intent_any(seg), 0) && zoo_intent_pending(seg, deps, n_deps))
         return ZOO_PENDING;
-    if (!zoo_tag_fresh(seg, rec->stamp & ZOO_CLOCK_MASK, key_hash, deps, rec->n_deps))
+    if (!zoo_tag_fresh(seg, stamp & ZOO_CLOCK_MASK, key_hash, deps, n_deps))
         return ZOO_STALE;
-    if (rec->expiry != 0 && rec->expiry <= zoo_hlc_now_ms(seg))
+    if (expiry != 0 && expiry <= zoo_hlc_now_ms(seg))
         return ZOO_EXPIRED;
     return ZOO_OK;
+}
+
+int zoo_entry_state(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash)
+{
+    return zoo_state_of(seg, rec->stamp, rec->expiry, key_hash, zoo_rec_deps(rec), rec->n_deps);
 }
 
 /* Finds a key and verifies all of its record but the value: ZOO_OK, and zoo_take() must follow. */
@@ -61,8 +69,9 @@ int zoo_find(zoo_seg *seg, const char *key, size_t key_len, struct zoo_hit *hit)
 {
     if (key_len - 1 >= ZOO_MAX_KEY) /* 0 wraps */
         return ZOO_E_KEY;
-    watch(seg);
     hit->key_hash = zoo_key_hash(seg, key, key_len);
+    if (__builtin_expect(watch(seg), 0))
+        zoo_look_note(seg, hit->key_hash);
     int outcome = zoo_index_find(seg, hit->key_hash, key, key_len, hit);
     return outcome == ZOO_OK ? ZOO_OK : miss(seg, outcome);
 }
@@ -147,7 +156,7 @@ static void note(zoo_seg *seg, uint64_t clock, const uint64_t *hashes, size_t n,
 int zoo_drop(zoo_seg *seg, const uint64_t *hashes, size_t n, const struct zoo_name *names,
              zoo_cause cause)
 {
-    uint64_t clock = zoo_hlc_tick(seg);
+    uint64_t now = zoo_hlc_boot_ns(), clock = zoo_hlc_tick_at(seg, now);
     ZOO_FAULT("bump:ticked");
     for (size_t i = 0; i < n; i++) {
         zoo_tag_raise(seg, hashes[i], clock);
@@ -155,19 +164,17 @@ int zoo_drop(zoo_seg *seg, const uint64_t *hashes, size_t n, const struct zoo_na
     }
     zoo_tag_announce_event(seg);
     note(seg, clock, hashes, n, names, cause);
-    zoo_retire_watch(seg);
-    return zoo_retire_noticed(seg) ? ZOO_RETIRED : ZOO_OK;
+    return zoo_retire_look(seg, now) ? ZOO_RETIRED : ZOO_OK;
 }
 
 int zoo_clear(zoo_seg *seg)
 {
-    uint64_t clock = zoo_hlc_tick(seg);
+    uint64_t now = zoo_hlc_boot_ns(), clock = zoo_hlc_tick_at(seg, now);
     zoo_tag_raise_root(seg, clock);
     zoo_tag_announce_event(seg);
     zoo_event_note(seg, clock, 0, NULL, 0, ZOO_BY_CLEAR);
     zoo_count(seg, ZOO_N_CLEARS, 1);
-    zoo_retire_watch(seg);
-    return zoo_retire_noticed(seg) ? ZOO_RETIRED : ZOO_OK;
+    return zoo_retire_look(seg, now) ? ZOO_RETIRED : ZOO_OK;
 }
 
 /* Removes a key. First its tag: a fill that is under way must not bring it back. */

@@ -17,6 +17,9 @@ static const struct zoo_core core = {
     .deps_add = zoo_deps_add,
     .deps_add_path = zoo_deps_add_path,
     .deps_free = zoo_deps_free,
+    .local_hash = zoo_local_hash,
+    .local_verify = zoo_local_verify,
+    .local_count = zoo_local_count,
 };
 
 uint64_t zoo_core(void)

@@ -10,8 +10,8 @@ _Static_assert(ZOO_STATS * sizeof(zoo_word) % ZOO_LINE == 0, "a stripe is whole 
 
 void zoo_stats(zoo_seg *seg, uint64_t *counters)
 {
-    for (size_t k = 0; k < ZOO_STATS; k++) {
-        counters[k] = 0;
+    memset(counters, 0, ZOO_STATS * sizeof *counters);
+    for (size_t k = 0; k < ZOO_SAMPLE_AT; k++) {
         for (size_t i = 0; i < ZOO_STRIPES; i++)
             counters[k] += zoo_load_relaxed(seg->stats + i * ZOO_STATS + k); /* statistics only */
     }

@@ -106,7 +106,7 @@ void zoo_tag_raise_root(zoo_seg *seg, uint64_t clock)
  */
 void zoo_tag_announce_event(zoo_seg *seg)
 {
-    zoo_add_seq_cst(&seg->hdr->events, 1); /* no edge: nobody reads it yet; invariant 3 */
+    zoo_add_seq_cst(&seg->hdr->events, 1); /* E18/R, invariant 3 */
     zoo_fence_seq_cst();
 }
 

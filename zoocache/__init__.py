@@ -3,6 +3,7 @@
 No server to run, shared by every worker, never stale, as fast as memory.
 """
 
+from zoocache import shm as shm  # the core before all else: where it cannot load, it says why
 from zoocache.cacheable import add_deps, cacheable
 from zoocache.codec import storable
 from zoocache.exceptions import (

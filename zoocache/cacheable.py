@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
-from zoocache import codec, config, store
+from zoocache import codec, config, local, store
 from zoocache.exceptions import TagError, UnstorableError
 from zoocache.identity import CACHED, identity_of, name_of
 from zoocache.shm import Cache, Flight, Landing, Outcome
@@ -68,11 +68,13 @@ def computing(stamp: int, *, leads: bool = False, observes: bool = False) -> Ite
         leads or (outer is not None and outer.leads),
         observes or (outer is not None and outer.observes),
     )
+    local.busy.add(frame)  # what is served inside must tell the frame what it depends on
     token = _frame.set(frame)
     try:
         yield frame
     finally:
         _frame.reset(token)
+        local.busy.discard(frame)
         if outer is not None:
             outer.absorb(frame)
 
@@ -90,20 +92,40 @@ def look_up(
     One that is newer than the stamp `newest` counts as missing: it may not be what
     an open snapshot shows. Within `grace` seconds it may be one that has expired.
     """
-    frame = _frame.get()
     try:
-        if frame is None and newest is None and not grace:
+        copies = local.copies_of(target)
+        if copies is None and newest is None and not grace and _frame.get() is None:
             data = target.get(entry)
             return None if data is None else Found(decode(data))
         found = target.get_with_deps(entry, grace=grace)
         if found is None or (newest is not None and found.stamp > newest):
             return None
         value = decode(found.value)
-        if frame is not None:
-            frame.absorb_hit(found.deps)
-        return Found(value, found.fresh)
     except codec.StaleFormat:
         return None
+    absorb(found.deps)
+    if copies is None or not found.fresh:
+        return Found(value, found.fresh)
+    size = local.size_of(found.value)
+    return Found(value, copy=local.Copy(copies, entry, found.deps, found.stamp, found.expiry, size))
+
+
+def look_up_copy(copies: local.Map, key: Hashable, *, newest: int | None) -> Any:
+    """A value that this process has kept, or None; the rest is as in `look_up`."""
+    if newest is None and _frame.get() is None:
+        return copies.get(key)
+    found = copies.find(key)
+    if found is None or (newest is not None and found[2] > newest):
+        return None
+    absorb(found[1])
+    return found[0]
+
+
+def absorb(deps: bytes) -> None:
+    """Hands the dependency hashes of what was served to the computation under way."""
+    frame = _frame.get()
+    if frame is not None:
+        frame.absorb_hit(deps)
 
 
 def store_entry(
@@ -202,6 +224,8 @@ class _Call(NamedTuple):
     """The stamp of the oldest snapshot that the computation may read from."""
     began: int | None
     """The stamp since when its arguments may have been loaded."""
+    usual: bool
+    """May what is found be served to the next call without asking?"""
 
     def stamp(self) -> int:
         """The stamp of a computation that begins now."""
@@ -288,7 +312,7 @@ class _Recipe:
             if frame is not None:
                 self.declare(frame, args, kwargs)
             return None
-        return _Call(target, entry, guard.namespace, guard.stamp, guard.began)
+        return _Call(target, entry, guard.namespace, guard.stamp, guard.began, guard.usual)
 
     def wanted(self, call: _Call) -> Wanted:
         frame = _frame.get()
@@ -335,13 +359,16 @@ class _Recipe:
         return wrapper
 
     def wrap(self) -> Callable[..., Any]:
-        @functools.wraps(self.function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
+        """Results that callers may share are served by a memo, past the function below."""
+
+        def call_through(*args: Any, **kwargs: Any) -> Any:
             call = self.begin(args, kwargs)
             if call is None:
                 return self.function(*args, **kwargs)
             found = self.find(call)
             if found is not None and found.fresh:
+                if call.usual and not kwargs and found.copy and local.is_immutable(found.value):
+                    memo._keep(args, found.value, *found.copy)
                 return found.value
             turn = self.wanted(call).turn(found)
             if turn.found is not None:
@@ -351,7 +378,8 @@ class _Recipe:
                 lead.value = self.function(*args, **kwargs)
             return lead.value
 
-        return wrapper
+        memo = local.memo(call_through)
+        return functools.update_wrapper(memo, self.function)
 
     def wrap_async(self) -> Callable[..., Any]:
         function = cast("Callable[..., Awaitable[Any]]", self.function)

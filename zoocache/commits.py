@@ -57,12 +57,21 @@ class Announcement:
         if self._announced == self.tags or end is End.UNKNOWN:
             settled = [intent.settle(end) for intent in self._intents]
             if not settled or not all(settled):
+                if end is End.UNKNOWN:
+                    self._announce_anew()
                 bump(self.tags)
         else:
             bump(self.tags)  # they are finer than what was announced
             for intent in self._intents:
                 intent.settle(End.ROLLED_BACK)
         self._intents = []
+
+    def _announce_anew(self) -> None:
+        """The quarantine is in a segment that was replaced, or there was no lane for it."""
+        before = len(self._intents)
+        self.make()
+        for intent in self._intents[before:]:
+            intent.settle(End.UNKNOWN)
 
     def __del__(self) -> None:
         if self._intents:

@@ -2,7 +2,8 @@
 
 ``resolve`` merges, strongest first: what ``configure`` was given, the registered sources (a
 framework's settings; of several, the one registered last), the environment variables
-``ZOOCACHE_NAME``, ``ZOOCACHE_SIZE``, ``ZOOCACHE_TTL`` and ``ZOOCACHE_ENABLED``, the defaults.
+``ZOOCACHE_NAME``, ``ZOOCACHE_SIZE``, ``ZOOCACHE_TTL``, ``ZOOCACHE_ENABLED`` and
+``ZOOCACHE_LOCAL``, the defaults.
 Each value is checked where it wins, and the error says where it came from.
 """
 
@@ -13,7 +14,8 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any, Final
@@ -49,12 +51,16 @@ UNSET: Final = Unset()
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings in force: size in bytes, ttl in seconds or None for no expiry."""
+    """Settings in force: sizes in bytes, ttl in seconds or None for no expiry.
+
+    `local` is what each process may keep of decoded values, 0 for nothing.
+    """
 
     name: str = "default"
     size: int = 64 << 20
     ttl: float | None = None
     enabled: bool = True
+    local: int = 16 << 20
 
 
 KEYS: Final = tuple(field.name.upper() for field in fields(Settings))
@@ -75,6 +81,9 @@ _overrides: dict[str, Any] = {}
 _sources: list[_Registered] = []
 _generation = 0
 
+listeners: list[Callable[[], None]] = []
+"""Called whenever ``generation`` has grown."""
+
 
 def _renew_lock() -> None:
     global _lock
@@ -94,6 +103,8 @@ def changed() -> None:
     global _generation
     with _lock:
         _generation += 1
+    for listener in listeners:
+        listener()
 
 
 def set_overrides(
@@ -102,13 +113,14 @@ def set_overrides(
     size: int | str | None = None,
     ttl: float | Unset | None = UNSET,
     enabled: bool | None = None,
+    local: int | str | None = None,
 ) -> None:
     """Set the strongest values, those of ``configure``; what is not given stays as it was.
 
     Values are checked here, so that ConfigError is raised at the call that is wrong, and nothing
     is set.
     """
-    given: dict[str, Any] = {"NAME": name, "SIZE": size, "ENABLED": enabled}
+    given: dict[str, Any] = {"NAME": name, "SIZE": size, "ENABLED": enabled, "LOCAL": local}
     values = {key: value for key, value in given.items() if value is not None}
     if ttl is not UNSET:
         values["TTL"] = ttl
@@ -127,8 +139,23 @@ def clear_overrides() -> None:
     changed()
 
 
+@contextmanager
+def overriding(*, name: str | None, size: int | None = None) -> Iterator[None]:
+    """Let another segment be the one in the block; None: the one that it is anyway."""
+    with _lock:
+        before = dict(_overrides)
+    set_overrides(name=name, size=size)
+    try:
+        yield
+    finally:
+        with _lock:
+            _overrides.clear()
+            _overrides.update(before)
+        changed()
+
+
 def register_source(read: Source, *, label: str, extra_keys: Iterable[str] = ()) -> None:
-    """Let ``read`` give settings: a mapping with any of the keys NAME, SIZE, TTL and ENABLED.
+    """Let ``read`` give settings: a mapping with any of the keys of ``Settings`` in capitals.
 
     ``label`` names one setting in errors, with ``{key}`` for its key, as in
     ``"ZOOCACHE['{key}'] in Django settings"``. ``extra_keys`` are other keys that the mapping
@@ -177,6 +204,13 @@ def parse_size(value: object, origin: str = "size") -> int:
 
     ConfigError, which starts with ``origin``, for anything else and for less than 1 MiB.
     """
+    size = _parse_bytes(value, origin)
+    if size < MIN_SIZE:
+        raise ConfigError(f"{origin}: size must be at least 1MiB, got {_shown(value)}")
+    return size
+
+
+def _parse_bytes(value: object, origin: str) -> int:
     size: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
         size = int(value)
@@ -190,8 +224,13 @@ def parse_size(value: object, origin: str = "size") -> int:
             f"{origin}: size must be like 64MiB, 64MB, 1.5GiB or a number of bytes, "
             f"got {_shown(value)}"
         )
-    if size < MIN_SIZE:
-        raise ConfigError(f"{origin}: size must be at least 1MiB, got {_shown(value)}")
+    return size
+
+
+def _check_local(value: object, origin: str) -> int:
+    size = _parse_bytes(value, origin)
+    if size < 0:
+        raise ConfigError(f"{origin}: size must be 0 or more, got {_shown(value)}")
     return size
 
 
@@ -272,4 +311,5 @@ _CHECKS: Final[dict[str, Callable[[object, str], Any]]] = {
     "SIZE": parse_size,
     "TTL": check_ttl,
     "ENABLED": _check_enabled,
+    "LOCAL": _check_local,
 }

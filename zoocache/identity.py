@@ -15,11 +15,12 @@ from typing import Any
 
 from zoocache import codec
 from zoocache.exceptions import UnstorableError
+from zoocache.local import Memo
 
 CACHED = "_zoocache_cached"
 """The attribute of a `@cacheable` wrapper, which adds nothing to what it wraps."""
 
-_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, Memo)
 _REFERENCES = (type, types.ModuleType, *_FUNCTIONS)
 
 
@@ -81,7 +82,7 @@ def _cell_digest(cell: types.CellType, seen: set[int]) -> bytes:
     if isinstance(value, _REFERENCES):
         # Of one name there may be several only where they are made by functions.
         is_local = "<locals>" in getattr(value, "__qualname__", "")
-        if is_local and isinstance(value, types.FunctionType):
+        if is_local and isinstance(value, (types.FunctionType, Memo)):
             return _digest_of(value, True, seen)
         if is_local:
             raise UnstorableError(f"{value!r} is made by a function")

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
-from zoocache import config
+from zoocache import config, local
 from zoocache.exceptions import (
     SegmentBusyError,
     SegmentFormatError,
@@ -46,6 +46,9 @@ class Guard(NamedTuple):
     """What keeps its entries from those of others: a tenant, a test that is rolled back."""
     began: int | None = None
     """The stamp of the start of the work under way, as far as what it loaded may be handed on."""
+    usual: bool = True
+    """Nothing of this applies: what is found may be served again without asking, until somebody
+    is busy (zoocache.local)."""
 
 
 class _State(NamedTuple):
@@ -72,6 +75,9 @@ class Framework(Protocol):
 
     def guard(self) -> Guard:
         """What this thread's open transactions allow."""
+
+    def allows_local(self) -> bool:
+        """May copies be served in this process, by its settings?"""
 
 
 _lock = threading.RLock()  # a signal handler may come back here
@@ -115,6 +121,8 @@ def _refresh() -> _State:
             # Not by its text: that may show a figure which is another at each try.
             about = (generation, type(error))
             log_once(f"the cache is off, everything is computed anew: {error}", about=about)
+        allowed = all(framework.allows_local() for framework in _frameworks)
+        local.open_level(opened, resolved.local if allowed else 0)
         _state = _State(generation, opened, resolved, time.monotonic() + RETRY_SECONDS)
         return _state
 
@@ -134,9 +142,11 @@ def _forget(segment: Segment) -> None:
     state = _state
     if state is not None and state.cache is not None and state.cache.segment is segment:
         _state = None
+        local.close_level()
 
 
 retirement_listeners.append(_forget)
+config.listeners.append(local.close_level)
 
 
 def writer() -> Cache | None:
@@ -166,6 +176,7 @@ def _after_fork() -> None:
     global _state, _lock
     _state, _lock = None, threading.RLock()
     _logged.clear()
+    local.close_level()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -253,6 +264,7 @@ def clear() -> None:
 def stats() -> dict[str, int]:
     """Counters of the whole host since its segment was made; empty where there is no segment."""
     target = writer()
+    local.count_hits()
     return {} if target is None else target.stats()
 
 
@@ -265,6 +277,7 @@ def guard() -> Guard:
         all(answer.clean for answer in answers),
         b"".join(answer.namespace for answer in answers),
         min((answer.began for answer in answers if answer.began is not None), default=None),
+        all(answer.usual for answer in answers),
     )
 
 
@@ -280,6 +293,7 @@ def meaning(tags: Iterable[str]) -> set[str]:
 def register_framework(framework: Framework) -> None:
     """Lets a framework take part from now on."""
     _frameworks.append(framework)
+    config.changed()
 
 
 def configure(
@@ -288,11 +302,13 @@ def configure(
     size: int | str | None = None,
     ttl: float | config.Unset | None = config.UNSET,
     enabled: bool | None = None,
+    local: int | str | None = None,
 ) -> None:
     """Sets what is given, over a framework's settings and the environment.
 
     `name` of the segment; `size` in bytes or as "64MiB", for a segment that
     does not exist yet; `ttl` in seconds for entries that set none (None: no
-    expiry); `enabled=False` makes everything a pass-through. Raises ConfigError.
+    expiry); `enabled=False` makes everything a pass-through; `local`, in bytes,
+    is what this process may keep of decoded values, 0 for nothing. Raises ConfigError.
     """
-    config.set_overrides(name=name, size=size, ttl=ttl, enabled=enabled)
+    config.set_overrides(name=name, size=size, ttl=ttl, enabled=enabled, local=local)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from zoocache.local import Copy
 from zoocache.shm import Cache, Flight, Landing
 
 POLL_SECONDS = 0.002  # how often a task looks whether another has computed its value
@@ -18,6 +19,8 @@ class Found(NamedTuple):
     value: Any
     fresh: bool = True
     """False for one that has expired, within its grace."""
+    copy: Copy | None = None
+    """By what a copy of it can be verified, where this process keeps copies."""
 
 
 class Turn(NamedTuple):

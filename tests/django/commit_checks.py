@@ -9,17 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from conftest import Worker
-from django.db import connections, transaction
+from django.db import connections
 from shop import routing
 from shop.models import Brand, Category, Leaf, Product, Tag
 
 from zoocache import store
 from zoocache.contrib.django import sessions
 from zoocache.shm.intent import Quarantined, quarantined
-
-
-def atomic() -> Any:
-    return transaction.atomic(using=routing.active)
 
 
 def connection() -> Any:
@@ -120,7 +116,7 @@ def look() -> None:
 def _own_name() -> str:
     from zoocache.contrib.django.connection import state_of
 
-    return str(state_of(connection())._session().name)
+    return str(state_of(connection()).session.named().name)
 
 
 def assert_released(queries: Callable[..., Any]) -> None:

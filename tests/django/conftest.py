@@ -142,6 +142,7 @@ def zoo(short_name: str, _sqlite: None) -> Iterator[None]:
     """A segment of the test's own."""
     zoocache.configure(name=short_name, size="2MiB")
     yield
+    assert routing.active == SQLITE
     points.install(None)
     store._logged.clear()
     config.clear_overrides()

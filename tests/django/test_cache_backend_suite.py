@@ -29,7 +29,6 @@ def test_djangos_own_cases(
 ) -> None:
     shutil.copy(CASES / "cache_cases.py", django_source / "cache" / "test_zoocache.py")
     shutil.copy(CASES / "session_cases.py", django_source / "sessions_tests" / "test_zoocache.py")
-    shutil.copy(CASES / "suite_settings.py", django_source / "suite_settings.py")
     number = segment_name.rsplit("-", 1)[1]
     own, shared = (f"{segment_name[:30]}-{number}-{which}" for which in ("own", "shared"))
     environment = {
@@ -40,7 +39,7 @@ def test_djangos_own_cases(
         "ZOOCACHE_SUITE_SEGMENT": own,
     }
     labels = ["cache.test_zoocache", "sessions_tests.test_zoocache"]
-    command = [sys.executable, "runtests.py", "--settings=suite_settings", "--parallel=1", "-v2"]
+    command = [sys.executable, "runtests.py", "--settings=test_sqlite", "--parallel=1", "-v2"]
     try:
         ran = subprocess.run(
             [*command, *labels],

@@ -13,7 +13,7 @@ from django.core.checks import run_checks
 from django.db import models
 from django.test import override_settings
 from django.test.utils import isolate_apps
-from shop.models import Category, Discount, Plain, Product, Store, Tag
+from shop.models import Category, Discount, Product, Store, Tag
 
 from zoocache.contrib.django import ZooQuerySet, cached
 
@@ -135,29 +135,38 @@ class TestPatterns:
                 assert not is_cached(read)
             assert type(Store._default_manager) is models.Manager
 
-    @isolate_apps("shop")
-    def test_objects_of_an_abstract_base_caches(self, shop: Any) -> None:
-        """As `User.objects` is AbstractUser's."""
-        with override_settings(ZOOCACHE={"MODELS": {"shop.*": {"ttl": 5}, "shop.Plainer": None}}):
-
-            class Plainly(Plain):
-                class Meta:
-                    app_label = "shop"
-
-            class Plainer(Plain):
-                class Meta:
-                    app_label = "shop"
-
-            assert Plainly.objects.all().query.zoocache.ttl == 5
-            assert not hasattr(Plainer.objects.all().query, "zoocache")
-            assert not hasattr(Plainly._default_manager.all().query, "zoocache")
-        assert not hasattr(Plainly.objects.all().query, "zoocache")
-
     def test_proxies_are_models_of_their_own(self, shop: Any, is_cached: IsCached) -> None:
         with override_settings(ZOOCACHE={"MODELS": {"shop.Discount": {}}}):
             assert is_cached(reads_of(Discount))
             assert not is_cached(reads_of(Product))
             assert Discount.objects.first().__class__ is Discount
+
+    @isolate_apps("shop")
+    def test_a_manager_that_an_abstract_base_declared(self) -> None:
+        """As that of auth.User."""
+        with override_settings(ZOOCACHE={"MODELS": {"shop.*": {}, "shop.Child": None}}):
+
+            class Base(models.Model):
+                objects = models.Manager()
+
+                class Meta:
+                    abstract = True
+
+            class User(Base):
+                class Meta:
+                    app_label = "shop"
+
+            class Child(User):
+                class Meta:
+                    app_label = "shop"
+
+            assert isinstance(User.objects.all(), ZooQuerySet)
+            assert User.objects.model is User
+            assert type(User._default_manager) is models.Manager
+            assert type(Child.objects.all()) is models.QuerySet
+            assert Child.objects.model is Child
+            with pytest.raises(AttributeError, match="abstract"):
+                _ = Base.objects
 
     def test_objects_is_still_no_attribute_of_instances(self, shop: Any) -> None:
         with (

@@ -8,11 +8,12 @@ from typing import Any
 
 import commit_checks as the
 import pytest
-from commit_checks import UNTOUCHED, Committer, atomic, name_of, raw, tag, untouched, update
+from commit_checks import UNTOUCHED, Committer, name_of, raw, tag, untouched, update
 from conftest import Worker
 from django.db import DatabaseError, transaction
 from shop import routing, stock
 from shop.models import Product, Tag
+from shop.routing import atomic
 
 import zoocache
 from zoocache import points

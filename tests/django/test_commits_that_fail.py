@@ -14,11 +14,12 @@ from typing import Any
 
 import commit_checks as the
 import pytest
-from commit_checks import Committer, atomic, below_django, connected, name_of, raw, update
+from commit_checks import Committer, below_django, connected, name_of, raw, update
 from conftest import Worker
 from django.db import DatabaseError, IntegrityError, OperationalError
 from shop import stock
 from shop.models import Brand, Product
+from shop.routing import atomic
 
 from zoocache import points
 from zoocache.contrib.django import sessions, tags
@@ -318,7 +319,7 @@ def test_a_session_that_answers_again_is_done_with_what_was_interrupted(
 ) -> None:
     written = state_of(shop).written
     shop.ensure_connection()
-    written.announce([tags.root("shop_product")], state_of(shop)._session())
+    written.announce([tags.root("shop_product")], state_of(shop).session.named())
     written.finish(End.UNKNOWN)
     assert len(the.in_quarantine()) == 1
     Worker(connected(the.look)).result()
@@ -333,18 +334,18 @@ def test_a_pooler_between_proves_nothing(
     """The driver's numbers are the pooler's there: the server has no session of that number."""
     server.ensure_connection()
     written = state_of(server).written
-    session = state_of(server)._session()
+    session = state_of(server).session.named()
     written.announce(
         [tags.root("shop_product")], session._replace(name=session.name.partition(" ")[0] + " 1")
     )
     written.finish(End.UNKNOWN)
     own = _session_number()
     monkeypatch.setattr(sessions, "_number_of", lambda connection: own + 1)
-    state_of(server)._name = None
+    state_of(server).session._name = None
     the.look()
     assert len(the.in_quarantine()) == 1
     monkeypatch.undo()
-    state_of(server)._name = None
+    state_of(server).session._name = None
     the.look()
     assert the.in_quarantine() == []
 

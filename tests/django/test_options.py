@@ -294,7 +294,7 @@ def _until() -> float:
     connection = connections[routing.active]
     connection.ensure_connection()
     state = state_of(connection)
-    state.written.announce(["Product"], state._session())
+    state.written.announce(["Product"], state.session.named())
     state.written.finish(End.UNKNOWN)
     (one,) = the.in_quarantine()
     return one.until - time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -345,7 +345,7 @@ def test_a_wrong_value(
 
 
 def test_right_values_pass_the_check(sqlite: Any) -> None:
-    given = {"QUARANTINE": 5, "MAX_LAG": {"replica": 0.5}, "SCOPE": None}
+    given = {"QUARANTINE": 5, "MAX_LAG": {"other": 0.5}, "SCOPE": None}
     with override_settings(ZOOCACHE=given):
         assert [message for message in run_checks() if message.id.startswith("zoocache")] == []
 

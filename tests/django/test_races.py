@@ -13,26 +13,14 @@ from django.db import connections, transaction
 from shop import routing, stock
 from shop.models import Category, Product, Tag
 from shop.reads import cached, outcome, plain
+from shop.routing import atomic
+from shop.stock import name_of, rename
 
 import zoocache
 from zoocache import points
 
 Elsewhere = Callable[[Callable[[], Any]], Any]
 Queries = Callable[..., Any]
-
-
-def atomic() -> Any:
-    return transaction.atomic(using=routing.active)
-
-
-def name_of(pk: int = 1, manager: str = "cached") -> str:
-    return getattr(Product, manager).get(pk=pk).name
-
-
-def rename(name: str, pk: int = 1) -> None:
-    product = Product.objects.get(pk=pk)
-    product.name = name
-    product.save()
 
 
 def raw(statement: str) -> None:

@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 from conftest import empty
-from django.core.exceptions import SynchronousOnlyOperation
+from django.core.exceptions import (
+    MultipleObjectsReturned,
+    ObjectDoesNotExist,
+    SynchronousOnlyOperation,
+)
 from django.db import connections, transaction
 from django.db.models import Count, F, Value
 from django.test.utils import override_settings
@@ -32,6 +36,7 @@ def test_cached_reads_equal_uncached_ones_and_take_no_query(
     wrong = []
     for name, read in CACHED.items():
         expected = outcome(read, plain)
+        assert not _failed(expected), (name, expected)
         first = outcome(read, cached)
         with queries() as captured:
             second = outcome(read, cached)
@@ -41,6 +46,17 @@ def test_cached_reads_equal_uncached_ones_and_take_no_query(
             wrong.append((name, [query["sql"] for query in captured]))
     assert not wrong, "\n".join(map(str, wrong))
     evidence(f"reads from the cache on {shop.vendor}", shapes=len(CACHED))
+
+
+def _failed(found: Any) -> bool:
+    """Did the read raise? Two errors are easily alike: they would say nothing of the rows."""
+    kind, *message = found
+    return (
+        isinstance(kind, type)
+        and issubclass(kind, Exception)
+        and not issubclass(kind, ObjectDoesNotExist | MultipleObjectsReturned)
+        and "time zone definitions" not in str(message)  # MySQL's server may have none
+    )
 
 
 def test_reads_that_must_not_be_cached_take_a_query_each_time(shop: Any, queries: Queries) -> None:
@@ -136,14 +152,14 @@ def test_aliases_are_kept_apart(sqlite: Any, zoo: None) -> None:
         other.close()
 
 
-def test_querysets_can_be_pickled(shop: Any, queries: Queries) -> None:
+def test_querysets_can_be_pickled(shop: Any, is_cached: IsCached) -> None:
     expected = snapshot(list(Product.objects.filter(category=1).order_by("pk")))
     queryset = Product.cached.filter(category=1).order_by("pk")
     assert snapshot(list(pickle.loads(pickle.dumps(queryset)))) == expected
     again = Product.cached.all()
     again.query = pickle.loads(pickle.dumps(queryset.query))
-    with queries(0):
-        assert snapshot(list(again)) == expected
+    assert is_cached(lambda: list(again.all()))
+    assert snapshot(list(again)) == expected
 
 
 def test_a_queryset_evaluates_once(shop: Any, queries: Queries) -> None:

@@ -166,8 +166,3 @@ class TestCommand:
         command("clear")
         with queries(1):
             get()
-
-    def test_stats(self) -> None:
-        get()
-        get()
-        assert "hits" in command("stats")

@@ -319,6 +319,25 @@ void operate(zoo_seg *seg, struct input *in)
     time_ends("an operation", OPERATION_MS);
 }
 
+/* What people look at. */
+static void look(zoo_seg *seg, char *buffer)
+{
+    static zoo_census census;
+    zoo_shape shape;
+    uint64_t samples[ZOO_ASKED];
+    int32_t pids[4];
+    memset(&census, 0, sizeof census);
+    zoo_look(seg, &shape);
+    zoo_count_entries(seg, 0, 1, &census);
+    if (census.buckets != shape.buckets || zoo_owner_pids(seg, pids, 4) > 4)
+        abort();
+    zoo_asked(seg, samples);
+    for (size_t i = 0; i < ZOO_ASKED; i++) {
+        if (zoo_key_asked(seg, samples[i], buffer) > ZOO_MAX_KEY)
+            abort();
+    }
+}
+
 void look_at_all(zoo_seg *seg)
 {
     static char buffer[8208];
@@ -328,6 +347,7 @@ void look_at_all(zoo_seg *seg)
     zoo_check(seg, &report);
     zoo_stats(seg, counters);
     keys(seg, buffer);
+    look(seg, buffer);
     zoo_reap(seg);
     time_ends("a look at the whole segment", LOOK_MS);
 }

@@ -915,7 +915,7 @@ class Transaction:
     """A framework whose transaction is open."""
 
     def __init__(self, stamp: int | None = None, clean: bool = True) -> None:
-        self.answer = store.Guard(stamp, clean)
+        self.answer = store.Guard(stamp, clean, usual=False)
 
     def expand(self, tag):
         return []
@@ -928,6 +928,9 @@ class Transaction:
 
     def guard(self):
         return self.answer
+
+    def allows_local(self):
+        return True
 
 
 class TestFrameworks:

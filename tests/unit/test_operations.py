@@ -245,11 +245,6 @@ class TestTags:
             cache.invalidate(tag)
             assert cache.get_many(["key", "fresh"]) == [None, None], tag
 
-    @pytest.mark.xfail(
-        sys.version_info >= (3, 13),
-        reason="3.13: invalidate() of a lone surrogate reads from NULL",
-        strict=True,
-    )
     def test_a_lone_surrogate(self, cache: Cache) -> None:
         """As in a file's name. In another process, which may crash."""
         cache.set("key", b"v", tags=["a:\udcff"])

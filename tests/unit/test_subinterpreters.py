@@ -60,11 +60,6 @@ def test_they_may_share_the_gil(cache: Cache) -> None:
     assert cache.get("number") == b"2"
 
 
-@pytest.mark.xfail(
-    sys.version_info[:2] == (3, 12),
-    reason="3.12: zoneinfo, which does not load there either, is imported before the core",
-    strict=True,
-)
 def test_one_with_a_gil_of_its_own_is_told_what_to_do(cache: Cache) -> None:
     told = run(cache, "own")
     assert len(told) == 2

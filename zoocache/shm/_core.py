@@ -22,3 +22,7 @@ ffi: Any = _zoocore.ffi
 lib: Any = _zoocore.lib
 bind: Callable[..., dict[str, Callable[..., Any]]] = _door.bind
 """The hot operations of the segment at an address, by name: get, set, ..."""
+Gate: Any = _door.Gate
+Level: Any = _door.Level
+Memo: Any = _door.Memo
+"""See csrc/python/zoo_level.c."""

@@ -91,6 +91,8 @@ class Found(NamedTuple):
     """False for a value that has expired, within the grace that was asked for."""
     stamp: int
     """When its computation began."""
+    expiry: int
+    """CLOCK_BOOTTIME in ms at which it expires; 0: never."""
 
 
 class Cache:
@@ -134,7 +136,7 @@ class Cache:
         self.segment = segment
         self._handle = segment.handle
         address = int(ffi.cast("uintptr_t", segment.handle))
-        self._find: Callable[[Key, int], tuple[bytes, bytes, bool, int] | None]
+        self._find: Callable[[Key, int], tuple[bytes, bytes, bool, int, int] | None]
         for name, operation in bind(
             int(lib.zoo_core()), address, segment, status_error, _OUTCOMES
         ).items():

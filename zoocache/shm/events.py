@@ -6,6 +6,7 @@ import enum
 import time
 from typing import Any, NamedTuple
 
+from zoocache.exceptions import TagError
 from zoocache.shm._core import ffi, lib
 from zoocache.shm.cache import Cache
 
@@ -57,7 +58,7 @@ def hash_of(cache: Cache, tag: str) -> bytes:
     encoded = tag.encode("utf-8", "surrogatepass")
     number = int(lib.zoo_hash_of_tag(cache.segment.handle, encoded, len(encoded)))
     if number == 0:
-        raise ValueError(f"{tag!r} is not a tag: non-empty parts joined by ':'")
+        raise TagError(f"{tag!r} is not a tag: it takes one or more non-empty parts joined by ':'")
     return number.to_bytes(8, "little")
 
 

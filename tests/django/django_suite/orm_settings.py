@@ -11,7 +11,7 @@ from collections import Counter
 from django.db.models.sql.compiler import SQLCompiler
 from django.test.testcases import _AssertNumQueriesContext
 from django.test.utils import CaptureQueriesContext
-from suite_settings import *  # noqa: F403
+from test_sqlite import *  # noqa: F403 - Django's own of that release
 
 from zoocache.contrib.django import reading
 from zoocache.contrib.django.footprint import twin_of

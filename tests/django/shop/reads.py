@@ -84,27 +84,38 @@ def plain(model: Any) -> Any:
 
 
 def snapshot(value: Any) -> Any:
-    """A value with all that can be seen of it: types, order, attributes, loaded relations."""
+    """A value with all that can be seen of it: types, order, attributes, loaded relations.
+
+    An instance that is met again stands there as its number: relations may lead back, and which
+    of them lead to the same object can be seen, too.
+    """
+    return _snapshot(value, {})
+
+
+def _snapshot(value: Any, met: dict[int, int]) -> Any:
     if isinstance(value, models.Model):
+        if id(value) in met:
+            return ("again", met[id(value)])
+        met[id(value)] = len(met)
         state = value._state
         return (
             type(value),
-            [(k, snapshot(v)) for k, v in value.__dict__.items() if not k.startswith("_")],
+            [(k, _snapshot(v, met)) for k, v in value.__dict__.items() if not k.startswith("_")],
             state.db,
             state.adding,
             sorted(value.get_deferred_fields()),
-            {k: snapshot(v) for k, v in state.fields_cache.items()},
+            {k: _snapshot(v, met) for k, v in state.fields_cache.items()},
             {
-                k: snapshot(list(v))
+                k: _snapshot(list(v), met)
                 for k, v in value.__dict__.get("_prefetched_objects_cache", {}).items()
             },
         )
     if isinstance(value, models.QuerySet):
-        return ("queryset", snapshot(list(value)))
+        return ("queryset", _snapshot(list(value), met))
     if isinstance(value, dict):
-        return (dict, [(snapshot(k), snapshot(v)) for k, v in value.items()])
+        return (dict, [(_snapshot(k, met), _snapshot(v, met)) for k, v in value.items()])
     if isinstance(value, (list, tuple)):
-        return (type(value).__name__, [snapshot(item) for item in value])
+        return (type(value).__name__, [_snapshot(item, met) for item in value])
     if isinstance(value, (set, frozenset)):
         return (type(value), sorted(map(repr, value)))
     if isinstance(value, memoryview):
@@ -433,7 +444,11 @@ CACHED: dict[str, Read] = {
         M(P).filter(pk=1).union(M(P).filter(pk=2), all=True).order_by("pk")
     ),
     "union of models": lambda M: list(
-        M(P).filter(pk=1).values_list("name").union(M(C).values_list("name")).order_by("name")
+        M(P)
+        .filter(pk=1)
+        .values_list("name")
+        .union(M(C).order_by().values_list("name"))
+        .order_by("name")
     ),
     "union with empty": lambda M: list(
         M(P).filter(pk=5, category__in=[]).union(M(P).filter(active=True)).order_by("pk")

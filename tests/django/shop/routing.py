@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from django.db import transaction
 
 active = "default"
 
@@ -27,3 +30,7 @@ def routed_to(alias: str) -> Iterator[None]:
         yield
     finally:
         active = before
+
+
+def atomic(**options: Any) -> Any:
+    return transaction.atomic(using=active, **options)

@@ -73,3 +73,13 @@ def fill() -> None:
     Both.objects.create(name="both", store=stores[0])
     Slug.objects.create(slug="a:b", note="x")
     Slug.objects.create(slug="A:B", note="y")
+
+
+def name_of(pk: int = 1, manager: str = "cached") -> str:
+    return str(getattr(Product, manager).get(pk=pk).name)
+
+
+def rename(name: str, pk: int = 1) -> None:
+    product = Product.objects.get(pk=pk)
+    product.name = name
+    product.save()

@@ -37,6 +37,7 @@ from shop.models import (
     Store,
     Tag,
 )
+from shop.routing import atomic
 from shop.stock import PARCELS
 
 FIXTURE = Path(__file__).with_name("fixtures") / "delivery.json"
@@ -46,10 +47,6 @@ Write = Callable[[], object]
 
 def connection():
     return connections[routing.active]
-
-
-def atomic():
-    return transaction.atomic(using=routing.active)
 
 
 def sql(statement: str, params: object = None, *, many: bool = False) -> None:

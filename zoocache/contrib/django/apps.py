@@ -1,4 +1,4 @@
-"""The Django app. Installing it is optional: it adds the system checks."""
+"""The Django app. Installing it is optional: it adds the command and the template tag."""
 
 from __future__ import annotations
 
@@ -9,6 +9,3 @@ class ZooCacheConfig(AppConfig):
     name = "zoocache.contrib.django"
     label = "zoocache"
     verbose_name = "zoocache"
-
-    def ready(self) -> None:
-        from zoocache.contrib.django import checks  # noqa: F401

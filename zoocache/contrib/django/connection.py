@@ -1,61 +1,31 @@
-"""What is known of one database connection: its transaction, and what that has written.
+"""Every statement of one database connection passes here, the ORM's and the raw ones.
 
 One `ConnectionState` hangs on each DatabaseWrapper, which belongs to one thread
-and one alias: no context variables, and aliases cannot be mixed up.
-
-A write outside a transaction is announced before its statement and invalidated
-as soon as that is over. Writes inside one make their tables dirty: this
-connection reads those from the database until the end. Their tags are announced
-before COMMIT and invalidated right after it, below `on_commit` hooks, so that
-no failing hook can prevent it.
-
-The transactions that TestCase wraps around tests do not count as such: in them
-everything happens as if they were not there, under keys of their own.
+and one alias: no context variables, and aliases cannot be mixed up. What it
+writes is the business of transactions.py; what it may read, of visibility.py.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 from django.db import connections
 
-from zoocache import codec, store
+from zoocache import store
 from zoocache.cacheable import current_frame
 from zoocache.contrib.django import tags
 from zoocache.contrib.django.cursors import watch_rows
-from zoocache.contrib.django.databases import (
-    driver_in_transaction,
-    identity_of,
-    is_replica,
-    text_of,
-)
+from zoocache.contrib.django.databases import text_of
 from zoocache.contrib.django.lexer import Effect, Kind, effect_of
 from zoocache.contrib.django.options import options
 from zoocache.contrib.django.registry import reached
-from zoocache.contrib.django.sessions import (
-    Session,
-    end_of,
-    look_for_ended,
-    name_of,
-    session_of,
-)
-from zoocache.contrib.django.testcases import namespace_of, only_test_blocks
-from zoocache.contrib.django.written import Written
+from zoocache.contrib.django.visibility import Visibility
 from zoocache.exceptions import ZooCacheError
-from zoocache.shm import STAMPS_PER_SECOND, Cache
-from zoocache.shm.intent import End
+from zoocache.shm import Cache
 
 _ATTRIBUTE = "_zoocache_state"
-
-# States that have written in this context, for tasks that run in another thread:
-# asgiref gives them the context, but not the connections.
-_writers: ContextVar[tuple[weakref.ref[ConnectionState], ...]] = ContextVar(
-    "zoocache_writers", default=()
-)
 
 
 def state_of(connection: Any) -> ConnectionState:
@@ -75,204 +45,15 @@ def open_states() -> Iterator[ConnectionState]:
             yield state
 
 
-def soiled_states() -> tuple[ConnectionState, ...]:
-    """The states that have written in this context, whichever thread they belong to."""
-    return tuple(state for ref in _writers.get() if (state := ref()) is not None)
-
-
-class ConnectionState:
-    """Transactions, writes and stamps of one DatabaseWrapper."""
+class ConnectionState(Visibility):
+    """Sees what one DatabaseWrapper runs."""
 
     def __init__(self, connection: Any) -> None:
-        self.connection = connection
+        super().__init__(connection)
         self._depth = 0  # ORM statements under way: the wrapper need not look at their SQL
         self._chunked = False
-        self._writing = 0
-        self.leading = 0  # flights of this connection's reads: others may be waiting for it
-        self._raw_begin = False
-        self._held: dict[int, Any] = {}  # cursors whose statement is not over, by raw connection
-        self.written = Written()
-        self.begun = False  # has a statement of the transaction run?
-        self.stamp: int | None = None  # of that first statement; None too where it is not known
-        self.foreign_session = False
-        self.unfinished: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._raw: Any = None
-        self._identity: bytes | None = None
-        self._name: str | None = None  # of the session
 
-    # What may be read
-
-    def in_transaction(self) -> bool:
-        """Is work open that nobody else can see yet?"""
-        raw = self.connection.connection
-        return not self._commits_itself() or any(held is raw for held in self._held.values())
-
-    def _commits_itself(self) -> bool:
-        """Is a write committed with its statement? Asks the driver, which sees a raw BEGIN too."""
-        connection = self.connection
-        if connection.connection is None:
-            return True  # closed, perhaps inside atomic(): nothing is open any more
-        if connection.in_atomic_block:
-            return only_test_blocks(connection)
-        if not connection.autocommit:
-            return False
-        return not self._raw_begin and not driver_in_transaction(connection)
-
-    @property
-    def pinned(self) -> bool:
-        """Is a SELECT unfinished? On SQLite it holds the snapshot of the whole connection."""
-        return self.connection.vendor == "sqlite" and bool(self.unfinished)
-
-    def reads_own_writes(self, tables: Iterable[str]) -> bool:
-        """May a read of these tables see what this transaction has not committed?"""
-        self.settle()
-        written = self.written
-        return written.everything or any(tags.root(table) in written.tables for table in tables)
-
-    def bypassed(self) -> str:
-        """Why all reads must go to the database; empty if they need not.
-
-        The session may see other rows than its settings say; a broken transaction
-        must raise; a read from a cache takes no predicate lock, which the
-        SERIALIZABLE level relies on; and a replica may lag behind the writes
-        that were seen here.
-        """
-        connection, given = self.connection, options()
-        if not given.usable:
-            return "a key of the ZOOCACHE setting is wrong"
-        if self.foreign_session and given.scope is None:
-            return "the session was changed by SQL, and ZOOCACHE has no SCOPE"
-        if is_replica(connection) and connection.alias not in given.max_lag:
-            return "the database is a replica, and ZOOCACHE has no MAX_LAG for it"
-        if connection.needs_rollback:
-            return "the transaction is broken"
-        level = getattr(connection, "isolation_level", None)
-        if "SERIALIZABLE" in str(getattr(level, "name", level)).upper():
-            return "the isolation level is SERIALIZABLE"
-        return ""
-
-    def fill_stamp(self, target: Cache) -> int | None:
-        """The stamp of a fill that begins now; None if its snapshot's age is not known."""
-        self.settle()
-        if self.pinned:
-            return None
-        now = self.back_dated_now(target)
-        if not self.begun:
-            return now
-        return None if self.stamp is None else min(now, self.stamp)
-
-    def newest(self) -> int | None:
-        """The newest stamp that may be served; None: any.
-
-        A transaction may see the database as it was at its first statement. An
-        entry that was begun before that, and is fresh, is what it would read:
-        nothing that it depends on has changed since. A newer one may be too new.
-        """
-        if not self.begun or not self.in_transaction():
-            return None
-        return self.stamp or 0
-
-    def back_dated_now(self, target: Cache) -> int:
-        """The stamp of what is read now; of a replica, that of the time that it may lag behind.
-
-        By the time, not by the clock of the stamps, which stands still while nothing is written.
-        """
-        stamp, lag = target.stamp(), options().max_lag.get(self.connection.alias, 0)
-        if not lag:
-            return stamp
-        return max(1, min(stamp, target.stamp_of_time() - int(lag * STAMPS_PER_SECOND)))
-
-    def identity(self) -> bytes:
-        """Names the database and the way this connection sees it, for keys."""
-        if self._identity is None or self._raw is not self.connection.connection:
-            self._raw = self.connection.connection
-            self._identity = identity_of(self.connection)
-            self._name = None
-            self.foreign_session = False
-        return self._identity + self.namespace()
-
-    def namespace(self) -> bytes:
-        """What its rows depend on beside the database: the scope, a test that is rolled back."""
-        scope = options().scope
-        named = b"" if scope is None else codec.encode_name(scope(self.connection))
-        return named + namespace_of(self.connection) if self.connection.in_atomic_block else named
-
-    def look_for_ended(self, target: Cache) -> None:
-        """Asks the database now and then whether quarantined sessions are gone."""
-        if not self.in_transaction():
-            look_for_ended(self.connection, self._session().name, target)
-
-    def _session(self) -> Session:
-        self.identity()
-        if self._name is None:
-            self._name = name_of(self.connection, self._identity or b"")
-        return session_of(self.connection, self._name)
-
-    def connected(self) -> None:
-        """Begins anew: what Django set up on the way is part of the connection's identity."""
-        self.foreign_session = self._raw_begin = False
-
-    # What was written
-
-    def soil(self, written: Iterable[str], tables: Iterable[str] | None) -> None:
-        """Remembers a write, before it runs, until it is published; `tables` None: any table."""
-        frame = current_frame()
-        if frame is not None:
-            frame.storable = False  # a rollback would take back what it may read from now on
-        writers = {state for state in soiled_states() if state.written.dirty} | {self}
-        _writers.set(tuple(map(weakref.ref, writers)))
-        self.written.add(written, tables)
-
-    def forget(self) -> None:
-        """Drops what was written: it was rolled back, or published."""
-        self.written.forget()
-        self.stamp, self.begun, self._raw_begin = None, False, False
-
-    def settle(self) -> None:
-        """Publishes what is still owed: of a transaction that ended unseen, by a close or in the
-        driver, and of a write whose own publication was prevented by an asynchronous exception.
-        """
-        if (self.written.owed or self.begun) and not self._writing and not self.in_transaction():
-            self._over(End.COMMITTED)  # at worst needless, after a rollback
-
-    def _write(
-        self, written: Iterable[str], tables: Iterable[str] | None, run: Callable[[], Any]
-    ) -> Any:
-        """Runs a write of any kind. Inside a transaction, COMMIT publishes it."""
-        self.soil(written, tables)
-        may_commit = self._commits_itself() or self._may_commit_unseen(tables)
-        if may_commit:
-            self.written.announce(None if tables is None else written, self._session())
-        self._writing += 1
-        end = End.COMMITTED
-        try:
-            return run()
-        except BaseException as error:
-            end = end_of(self.connection, error)
-            raise
-        finally:  # after an error too: the statement may have taken effect
-            self._writing -= 1
-            if self._writing:
-                pass  # the statement that this one is part of will tell
-            elif not self.in_transaction():
-                self._over(end)
-            elif self._commits_itself():
-                self.written.publish()  # and is over when its cursor ends
-            elif may_commit:
-                self.written.finish(end)
-
-    def _may_commit_unseen(self, tables: Iterable[str] | None) -> bool:
-        """May a statement inside a transaction be, or contain, its COMMIT?
-
-        A raw BEGIN may be ended by what is not understood; MySQL commits before
-        most of that, and SQLite before a script.
-        """
-        return self._raw_begin or (tables is None and self.connection.vendor != "postgresql")
-
-    def _over(self, end: End) -> None:
-        """Nothing is open any more."""
-        self.written.finish(end)
-        self.forget()
+    # What the ORM runs, as its compilers tell
 
     def statement(self, run: Callable[[], Any], *, chunked: bool = False) -> Any:
         """Runs an ORM statement: the wrapper leaves its SQL alone.
@@ -339,13 +120,14 @@ class ConnectionState:
         self._warn_frame()
         if self._depth:
             if self._chunked:
+                self.stir()
                 self.unfinished.add(context["cursor"])
             return self.in_the_open(execute)(sql, params, many, context)  # other wrappers
+        self.stir()
         text = sql if isinstance(sql, str) else text_of(sql, context)
         effect = effect_of(text)
         if effect.session:
-            self.identity()
-            self.foreign_session = True
+            self.session.changed_by_sql()
         stamp, cursor = _now(), context["cursor"]
         spent = id(cursor) in self._held
         try:
@@ -361,17 +143,14 @@ class ConnectionState:
                 self._begin(stamp)
             else:
                 self.settle()
-
-    def _begin(self, stamp: int | None) -> None:
-        if not self.begun:
-            self.begun, self.stamp = True, stamp
+                self.calm()
 
     def _warn_frame(self) -> None:
         """Tells the computation under way what the statement that it is about to run may see."""
         frame = current_frame()
         if frame is None:
             return
-        foreign = self.foreign_session and options().scope is None
+        foreign = self.session.foreign and options().scope is None
         if self.written.dirty or self.pinned or foreign:
             frame.storable = False
             return
@@ -404,6 +183,7 @@ class ConnectionState:
         """A method of a cursor that may run anything, past the wrappers, until the cursor ends."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
+            self.stir()
             self.settle()
             if self.in_transaction():
                 self._begin(_now())
@@ -424,30 +204,6 @@ class ConnectionState:
                 yield value
         finally:
             self.written.publish()
-
-    def ended(self, cursor: Any) -> None:
-        """The cursor was closed, dropped or used anew, or its last row fetched."""
-        self.unfinished.discard(cursor)
-        if self._held.pop(id(cursor), None) is not None:
-            self.settle()
-
-    def commit(self, run: Callable[[], Any]) -> Any:
-        """Runs a COMMIT, announced before and published after, also if it raises."""
-        self.written.announce_all(self._session())
-        try:
-            result = run()
-        except BaseException as error:
-            # Nothing is forgotten: the transaction may still be open.
-            self.written.finish(end_of(self.connection, error))
-            raise
-        self.written.finish(End.COMMITTED)
-        self.forget()
-        return result
-
-    def rollback(self, run: Callable[[], Any]) -> Any:
-        result = run()
-        self.forget()
-        return result
 
 
 def _target() -> Cache | None:

@@ -30,19 +30,16 @@ from django.db.backends.signals import connection_created
 from django.db.models.sql.compiler import SQLCompiler, SQLInsertCompiler, SQLUpdateCompiler
 from django.db.models.sql.constants import MULTI
 
-from zoocache import config, store
+from zoocache import config, local, store
 from zoocache.cacheable import current_frame
 from zoocache.contrib.django import meta, options, patterns, requests, tags, writing
-from zoocache.contrib.django.connection import (
-    ConnectionState,
-    open_states,
-    soiled_states,
-    state_of,
-)
+from zoocache.contrib.django.connection import ConnectionState, open_states, state_of
 from zoocache.contrib.django.cursors import watch
 from zoocache.contrib.django.reading import mark_of, observe, read
+from zoocache.contrib.django.transactions import soiled_states
 
 _PATCHED = "_zoocache_patched"
+_SCOPED = "ZOOCACHE['SCOPE']"  # among those who keep copies from being served unasked
 
 
 def install() -> None:
@@ -143,8 +140,11 @@ def hook_connection(connection: Any) -> ConnectionState:
     def _set_autocommit(autocommit: bool) -> Any:
         # Switching autocommit on commits open work on some backends.
         if not autocommit:
+            state.stir()
             return set_autocommit(autocommit)
-        return state.commit(lambda: set_autocommit(autocommit))
+        result = state.commit(lambda: set_autocommit(autocommit))
+        state.calm(autocommit=True)
+        return result
 
     connection.make_cursor = watch(connection.make_cursor, state)
     connection.make_debug_cursor = watch(connection.make_debug_cursor, state)
@@ -152,6 +152,8 @@ def hook_connection(connection: Any) -> ConnectionState:
     connection._rollback = lambda: state.rollback(rollback)
     connection._set_autocommit = _set_autocommit
     connection.connect = state.in_the_open(connection.connect)
+    state.stir()  # it may be in use already
+    state.calm()
     return state
 
 
@@ -182,14 +184,23 @@ class DjangoFramework:
 
     def guard(self) -> store.Guard:
         stamps, clean, namespace = [], True, b""
+        usual = options.options().scope is None
         for state in open_states():
             state.settle()
-            namespace += state.namespace()
+            state.calm()
+            namespace += state.session.namespace()
             clean = clean and not (state.written.dirty or state.pinned or state.bypassed())
             clean = clean and not (state.begun and state.stamp is None)
             if state.stamp is not None:
                 stamps.append(state.stamp)
-        for state in soiled_states():
-            state.settle()
-            clean = clean and not state.written.dirty
-        return store.Guard(min(stamps, default=None), clean, namespace, requests.began())
+        for writer in soiled_states():
+            writer.settle()
+            clean = clean and not writer.written.dirty
+        usual = usual and clean and not stamps and not namespace
+        return store.Guard(min(stamps, default=None), clean, namespace, requests.began(), usual)
+
+    def allows_local(self) -> bool:
+        given = options.options()
+        # Rows that depend on the connection's scope are nobody else's.
+        (local.busy.add if given.scope else local.busy.discard)(_SCOPED)
+        return given.usable and not given.shadow

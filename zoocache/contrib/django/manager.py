@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
+from django.db.models.manager import BaseManager
 from django.db.models.signals import class_prepared
 
 from zoocache.config import check_ttl
-from zoocache.contrib.django.queryset import ZooQuerySet, caching_class
+from zoocache.contrib.django import lazy
+from zoocache.contrib.django.queryset import ZooQuerySet, cached, caching_class
 
 if TYPE_CHECKING:
     from zoocache.contrib.django._typed import M, TypedManager
@@ -40,8 +43,24 @@ class ZooCacheManager(TypedManager[M]):
             cls._queryset_class = caching_class(own)
 
     def get_queryset(self) -> Any:
-        queryset = super().get_queryset()
-        return queryset.zoocache(ttl=self.ttl) if self._caching else queryset
+        hints = self._hints  # type: ignore[attr-defined]
+        if not self._caching:
+            return super().get_queryset()
+        if _is_last(type(self)):  # type: ignore[arg-type]
+            return lazy.start(self._queryset_class, self.model, self._db, hints, self.ttl)
+        return cached(super().get_queryset(), ttl=self.ttl)
+
+    def _start(self) -> Any:
+        """A queryset to go on from: one for all calls, where they would all get the same."""
+        place = lazy.epoch, self._db
+        known, queryset = self.__dict__.get("_known_start", (None, None))
+        if known == place and queryset._recipe is not None:
+            return queryset
+        queryset = self.get_queryset()
+        is_own = type(self).get_queryset is not ZooCacheManager.get_queryset
+        if self._caching and not is_own and not self._hints and _is_last(type(self)):  # type: ignore
+            self._known_start = place, queryset
+        return queryset
 
     def contribute_to_class(self, cls: type[models.Model], name: str) -> None:
         if name == "cached" and not self._caching:
@@ -53,6 +72,25 @@ class ZooCacheManager(TypedManager[M]):
             cached.name = None
             cached._set_creation_counter()
             cls.add_to_class("cached", cached)
+
+
+def _going_on(name: str) -> Any:
+    @functools.wraps(getattr(models.QuerySet, name))
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._start(), name)(*args, **kwargs)
+
+    return method
+
+
+for _name in ("exclude", "filter", "get", "order_by", "select_related", "values_list"):
+    setattr(ZooCacheManager, _name, _going_on(_name))
+
+
+@functools.cache
+def _is_last(kind: type[Any]) -> bool:
+    """Is Django's own the next get_queryset() behind ZooCacheManager's?"""
+    behind = kind.__mro__[kind.__mro__.index(ZooCacheManager) + 1 :]
+    return next(one for one in behind if "get_queryset" in vars(one)) is BaseManager
 
 
 def _caching_class(manager_class: type[Any]) -> type[Any]:

@@ -53,7 +53,7 @@ def unmatched() -> list[str]:
 
 
 def _look_at(sender: Any, **kwargs: Any) -> None:
-    # It may stand in an abstract base: those are not looked at, for they are no models.
+    # An abstract base may have declared it: `auth.User` has its manager from there.
     plain = inspect.getattr_static(sender, _NAME, None)
     if type(plain) is ManagerDescriptor and options().models and sender.__module__ != "__fake__":
         setattr(sender, _NAME, _Descriptor(plain.manager))  # type: ignore[arg-type]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from django.db.models import Model, QuerySet
 from django.db.models.manager import BaseManager
 
 from zoocache.config import UNSET, Unset, check_ttl
+from zoocache.contrib.django import lazy
+from zoocache.contrib.django.lazy import LazyQuerySet
 from zoocache.contrib.django.reading import Mark, mark_of, prefetching
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from zoocache.contrib.django._typed import M, Row, TypedQuerySet
 else:
     M = Row = TypeVar("M", bound=Model)
-    TypedQuerySet = QuerySet
+    TypedQuerySet = LazyQuerySet
 
 
 class ZooQuerySet(TypedQuerySet[M, Row]):
@@ -27,13 +30,16 @@ class ZooQuerySet(TypedQuerySet[M, Row]):
     one; the mark survives chaining. Everything else is Django's.
     """
 
+    if TYPE_CHECKING:
+        _mark: Callable[[], Mark | None]
+
     def zoocache(self, *, ttl: float | Unset | None = UNSET) -> Self:
         """The same queryset, cached, for `ttl` seconds (None: no expiry; default: the setting's).
 
         Raises ConfigError for a ttl that is not positive.
         """
         if isinstance(ttl, Unset):
-            known = mark_of(self.query)
+            known = self._mark()
             seconds = known.ttl if known else None
         else:
             seconds = check_ttl(ttl)
@@ -48,11 +54,14 @@ class ZooQuerySet(TypedQuerySet[M, Row]):
         return clone  # type: ignore[no-any-return]
 
     def _prefetch_related_objects(self) -> None:
-        token = prefetching.set(mark_of(self.query))
+        token = prefetching.set(self._mark())
         try:
             super()._prefetch_related_objects()  # type: ignore[misc]
         finally:
             prefetching.reset(token)
+
+
+lazy.record(ZooQuerySet, "zoocache")
 
 
 def _from_database(name: str) -> Any:
@@ -116,12 +125,22 @@ def cached(source: Any, *, ttl: float | Unset | None = UNSET) -> Any:
         if source._meta.abstract:
             raise TypeError(f"{source.__name__} is abstract: it has no rows to cache")
         source = source._default_manager
-    queryset = source.all() if isinstance(source, BaseManager) else source
-    if not isinstance(queryset, QuerySet):
+    if isinstance(source, BaseManager):
+        return start_of(source, ttl)
+    if not isinstance(source, QuerySet):
         raise TypeError(
             f"cached() takes a model, a manager or a queryset, not {source!r}"
             + (": raw SQL is never cached" if hasattr(source, "raw_query") else "")
         )
-    clone = queryset._chain()  # type: ignore[attr-defined]
-    clone.__class__ = caching_class(type(queryset))
+    clone = source._chain()  # type: ignore[attr-defined]
+    clone.__class__ = caching_class(type(source))
     return clone.zoocache(ttl=ttl)
+
+
+def start_of(manager: Any, ttl: float | Unset | None) -> Any:
+    """A cached queryset of what a manager gives."""
+    if type(manager).get_queryset is BaseManager.get_queryset:
+        seconds = None if isinstance(ttl, Unset) else check_ttl(ttl)
+        kind = caching_class(manager._queryset_class)
+        return lazy.start(kind, manager.model, manager._db, manager._hints, seconds)
+    return cached(manager.get_queryset(), ttl=ttl)

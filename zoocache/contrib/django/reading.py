@@ -10,7 +10,8 @@ A query is cached if it carries a mark, which `zoocache()` puts on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
 from random import random
@@ -20,12 +21,18 @@ from django.core.exceptions import EmptyResultSet
 from django.db.models.sql.constants import MULTI, SINGLE
 from django.utils.asyncio import async_unsafe
 
-from zoocache import codec, points, store
-from zoocache.cacheable import Frame, current_frame, look_up, store_entry
+from zoocache import codec, local, points, store
+from zoocache.cacheable import (
+    Frame,
+    current_frame,
+    look_up,
+    look_up_copy,
+    store_entry,
+)
 from zoocache.contrib.django import shadow
 from zoocache.contrib.django.connection import ConnectionState, state_of
 from zoocache.contrib.django.dependencies import dependencies
-from zoocache.contrib.django.footprint import footprint_of, plain, twin_of
+from zoocache.contrib.django.footprint import Footprint, footprint_of, plain, twin_of
 from zoocache.contrib.django.instances import own_deps
 from zoocache.contrib.django.options import options
 from zoocache.contrib.django.why import is_watched, note_read, note_refusal
@@ -114,8 +121,43 @@ def _uncached(compiler: Any, execute: Callable[[], Any], reason: str) -> Any:
     return execute()
 
 
+class Named:
+    """A SELECT that may be cached, and what names it."""
+
+    def __init__(self, read: _Read, sql: str, params: Any, width: int | None) -> None:
+        self.compiler = read.compiler
+        self.connection = read.compiler.connection
+        self.footprint = read.footprint
+        self.sql = sql
+        self.params = params
+        self.width = width
+        self.rows: Any = None
+        """Those that it gave, as the driver does; None: not known."""
+
+    @property
+    def model(self) -> Any:
+        return self.compiler.query.model
+
+
+Decide = Callable[[Named], bytes | None]
+
+_naming: ContextVar[tuple[Decide, list[Named]] | None] = ContextVar("zoocache_naming", default=None)
+
+
+@contextmanager
+def naming(decide: Decide) -> Iterator[list[Named]]:
+    """A list that gets the cached SELECTs which run inside. `decide` gives the key of the first's
+    entry, or None where it goes by its SQL."""
+    seen: list[Named] = []
+    token = _naming.set((decide, seen))
+    try:
+        yield seen
+    finally:
+        _naming.reset(token)
+
+
 @async_unsafe
-def _as_django_does() -> None:
+def as_django_does() -> None:
     """Raises SynchronousOnlyOperation where a query would, so that a hit behaves like a miss."""
 
 
@@ -131,6 +173,13 @@ class _Read:
         self.single = result_type == SINGLE
         self.target = target
         self.state: ConnectionState = state_of(compiler.connection)
+        self.named: Named | None = None
+        self._footprint: Footprint | None = None
+
+    def footprint(self, sql: str, params: Any) -> Footprint:
+        if self._footprint is None:
+            self._footprint = footprint_of(self.compiler, sql, params)
+        return self._footprint
 
     def result(self) -> Any:
         try:
@@ -142,7 +191,7 @@ class _Read:
             return self._uncached("a parameter cannot be stored, and so cannot name an entry")
         if reason := self.state.bypassed():
             return self._uncached(reason)
-        _as_django_does()
+        as_django_does()
         if is_watched():
             note_read(self.compiler, sql, params, explain(self.target, key), tags_of(self.compiler))
         if self.state.written.dirty and self.state.reads_own_writes(
@@ -165,17 +214,33 @@ class _Read:
         return _uncached(self.compiler, execute or self.execute, reason)
 
     def _key(self, sql: str, params: Any) -> bytes | None:
+        # Django cuts off columns that DISTINCT made it add: the SQL does not tell which.
+        extra = getattr(self.compiler, "has_extra_select", False)  # not on aggregates
+        width = self.compiler.col_count if extra else None
+        given = _naming.get()
+        if given is not None:
+            decide, seen = given
+            self.named = Named(self, sql, params, width)
+            seen.append(self.named)
+            if len(seen) == 1 and (key := decide(self.named)) is not None:
+                return key
         try:
-            # Django cuts off columns that DISTINCT made it add: the SQL does not tell which.
-            extra = getattr(self.compiler, "has_extra_select", False)  # not on aggregates
-            width = self.compiler.col_count if extra else None
             named = codec.encode_name((sql, plain(params), self.single, width, self.mark.ttl))
         except UnstorableError:
             return None
         return b"q" + blake2b(self.state.identity() + named, digest_size=20).digest()
 
     def _find(self, key: bytes) -> Found | None:
-        return look_up(self.target, key, codec.decode_rows, newest=self.state.newest())
+        """Its rows; the tuple of them is everybody's."""
+        newest, copies = self.state.newest(), local.copies_of(self.target)
+        if copies is not None:
+            kept = look_up_copy(copies, key, newest=newest)
+            if kept is not None:
+                return Found(kept)
+        found = look_up(self.target, key, _decode, newest=newest)
+        if found is not None and found.copy is not None and local.are_rows_immutable(found.value):
+            found.copy.keep(key, found.value)
+        return found
 
     def _compare(self, key: bytes, sql: str, params: Any, found: Found) -> Any:
         """Runs the SQL of a hit, too, and reports rows that differ. Returns the database's."""
@@ -218,10 +283,12 @@ class _Read:
         self.state.look_for_ended(self.target)
         return filled.value
 
-    def _as_result(self, rows: list[tuple[Any, ...]]) -> Any:
+    def _as_result(self, rows: tuple[tuple[Any, ...], ...]) -> Any:
+        if self.named is not None:
+            self.named.rows = rows
         if self.single:
             return rows[0] if rows else None
-        return [rows] if rows else []
+        return [list(rows)] if rows else []
 
     def _execute_compiled(self, sql: str, params: Any) -> Any:
         # The statement was compiled for its key; compiling it again costs as much as a fast query.
@@ -240,7 +307,9 @@ class _Read:
             reason = "an unfinished SELECT, or a transaction of unknown age, pins what is read"
             return _Filled(self._uncached(reason, lambda: result))
         rows = self._rows_of(result)
-        footprint = footprint_of(self.compiler, sql, params)
+        if self.named is not None:
+            self.named.rows = rows
+        footprint = self.footprint(sql, params)
         if not footprint.cacheable:
             return _Filled(self._uncached(footprint.refused, lambda: result))
         try:
@@ -277,6 +346,10 @@ class _Read:
         except UnstorableError as error:
             store.log_once(f"rows of {model} are not cached: {error}")
             return Landing.UNSTORED
+
+
+def _decode(data: bytes) -> tuple[tuple[Any, ...], ...]:
+    return tuple(codec.decode_rows(data))
 
 
 class _Filled(NamedTuple):

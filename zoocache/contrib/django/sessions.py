@@ -1,4 +1,4 @@
-"""Database sessions, and what becomes of a commit when its client dies.
+"""Database sessions: what is known of them, and what becomes of a commit when its client dies.
 
 A server goes on working for a dead client: the COMMIT of a killed worker may
 take effect seconds later. So what it announced stays announced until its
@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 
 from django.db.utils import DatabaseError, InterfaceError, OperationalError
 
+from zoocache import codec
+from zoocache.contrib.django.databases import identity_of
 from zoocache.contrib.django.options import options
+from zoocache.contrib.django.testcases import namespace_of
 from zoocache.shm import Cache
 from zoocache.shm.intent import End, quarantined, resolve
 
@@ -34,10 +37,47 @@ class Session(NamedTuple):
     """How long, in seconds, it may commit after its client died."""
 
 
-def session_of(connection: Any, name: str) -> Session:
-    """The session of a connection, by its `name_of`."""
-    # SQLite's work ends with its process.
-    return Session(name, 0 if connection.vendor == "sqlite" else options().quarantine)
+class OwnSession:
+    """The session that a DatabaseWrapper has now; made anew when it reconnects."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.foreign = False
+        """Did SQL change what it sees? Then the settings do not tell."""
+        self._raw: Any = None
+        self._identity = b""
+        self._name: str | None = None
+
+    def identity(self) -> bytes:
+        """Names the database and the way this session sees it, for keys."""
+        if not self._identity or self._raw is not self.connection.connection:
+            self._look_anew()
+        return self._identity + self.namespace()
+
+    def namespace(self) -> bytes:
+        """What its rows depend on beside the database: the scope, a test that is rolled back."""
+        scope = options().scope
+        named = b"" if scope is None else codec.encode_name(scope(self.connection))
+        return named + namespace_of(self.connection) if self.connection.in_atomic_block else named
+
+    def named(self) -> Session:
+        """What announcements say of it."""
+        self.identity()
+        if self._name is None:
+            self._name = name_of(self.connection, self._identity)
+        # SQLite's work ends with its process.
+        quarantine = 0 if self.connection.vendor == "sqlite" else options().quarantine
+        return Session(self._name, quarantine)
+
+    def changed_by_sql(self) -> None:
+        self.identity()
+        self.foreign = True
+
+    def _look_anew(self) -> None:
+        self._raw = self.connection.connection
+        self._identity = identity_of(self.connection)
+        self._name = None
+        self.foreign = False
 
 
 def name_of(connection: Any, identity: bytes) -> str:

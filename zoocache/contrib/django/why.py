@@ -9,11 +9,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoocache import store
+from zoocache import local, store
 from zoocache.contrib.django import tags as orm_tags
 from zoocache.shm import Cache
 from zoocache.shm.events import Event, events, hash_of
 from zoocache.shm.explain import EVERYTHING, Entry, State
+from zoocache.telling import told_event, verdict, why_tag
+
+__all__ = ["WatchedRead", "is_watched", "note_read", "note_refusal", "watching", "why", "why_tag"]
 
 
 @dataclass
@@ -43,9 +46,12 @@ def watching() -> Iterator[list[WatchedRead]]:
     """A list that gets all cached reads of this thread or task, as they come."""
     reads: list[WatchedRead] = []
     token = _watched.set(reads)
+    watcher = object()
+    local.busy.add(watcher)  # they shall come by
     try:
         yield reads
     finally:
+        local.busy.discard(watcher)
         _watched.reset(token)
 
 
@@ -81,22 +87,6 @@ def why(work: Callable[[], Any] | Any) -> str:
     return "\n\n".join(_told(read) for read in reads)
 
 
-def why_tag(tag: str) -> str:
-    """Tells when what a tag means was invalidated, as far back as the ring of events goes."""
-    target = store.writer()
-    if target is None:
-        return "There is no segment: nothing is cached, and nothing was invalidated."
-    meant = {hash_of(target, one): one for one in {tag, *store.expanded(tag)}}
-    ring = events(target)
-    lines = [
-        f"  {_told_event(event, meant.get(event.tag, event.text))}"
-        for event in ring
-        if event.tag in meant or event.tag == EVERYTHING
-    ]
-    since = f"of the last {len(ring)} invalidations" if ring else "of no invalidation at all"
-    return "\n".join([f"{tag}: {len(lines)} {since} on this host", *lines])
-
-
 def _told(read: WatchedRead) -> str:
     lines = [f"{read.model._meta.label}: {_verdict(read)}"]
     if read.sql:
@@ -119,12 +109,7 @@ def _verdict(read: WatchedRead) -> str:
         expires = read.entry.expires
         ttl = "" if expires is None else f", for {expires - time.time():.0f} s more"
         return f"a hit of {read.entry.size} bytes{ttl}"
-    return {
-        State.ABSENT: "a miss: never stored, or evicted, or deleted",
-        State.STALE: "a miss: it was invalidated",
-        State.EXPIRED: "a miss: its time to live is over",
-        State.PENDING: "a miss: a commit that changes it is under way",
-    }.get(state, f"a miss: {state.name.lower()}")
+    return verdict(state)
 
 
 def _causes(target: Cache, read: WatchedRead) -> Iterator[str]:
@@ -138,13 +123,7 @@ def _causes(target: Cache, read: WatchedRead) -> Iterator[str]:
             newest[event.tag] = event
     for tag in entry.bumped:
         if tag in newest:
-            yield f"  {_told_event(newest[tag], names.get(tag, newest[tag].text))}"
+            yield f"  {told_event(newest[tag], names.get(tag, newest[tag].text))}"
         else:
             name = names.get(tag, tag.hex())
             yield f"  {name}: longer ago than the ring of events remembers, or made coarser"
-
-
-def _told_event(event: Event, name: str) -> str:
-    ago = time.time() - event.when
-    cause = event.cause.name.lower().replace("_", " ")
-    return f"{name or event.tag.hex()}: {ago:.1f} s ago by process {event.pid} ({cause})"

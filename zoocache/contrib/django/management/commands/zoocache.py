@@ -1,87 +1,59 @@
-"""`manage.py zoocache`: ask the host's cache, or tell it, from a shell."""
+"""`manage.py zoocache`: the command `zoocache`, with this project's settings and models."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+import argparse
+import contextlib
+import sys
 from typing import Any
 
-from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from zoocache import store
-from zoocache.contrib.django.why import why, why_tag
-from zoocache.exceptions import ZooCacheError
+from zoocache.cli import EXTRA, MISSING
 
-_EXPRESSION = re.compile(r"[.(]\w*\(|\.(?:cached|objects)\b")
+_PROGRAM = "manage.py zoocache"
 
 
 class Command(BaseCommand):
-    help = "Asks the host's cache why, or tells it what to drop."
+    help = "Sees the host's cache, asks it why, and tells it what to drop: zoocache --help."
+    requires_system_checks: list[str] = []  # it is what one runs when something is wrong
 
     def add_arguments(self, parser: CommandParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True)
-        asked = actions.add_parser(
-            "why", help="why a query is served from the cache or not; when a tag was invalidated"
-        )
-        asked.add_argument(
-            "what", help="'Product.cached.filter(active=True)', or a tag: Product:42, Product"
-        )
-        dropped = actions.add_parser("invalidate", help="drops what depends on tags")
-        dropped.add_argument("tags", nargs="+", help="Product, Product:42, Product:category:5, ...")
-        actions.add_parser("clear", help="drops everything")
-        actions.add_parser("stats", help="counters of the whole host")
+        parser.add_argument("arguments", nargs=argparse.REMAINDER, help="stat, top, doctor, ...")
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        first = argv[2] if len(argv) > 2 else "--help"
+        if first in ("--help", "-h") or first.partition("=")[0] == "--name":
+            # Django's parser would take them, as they come before a word, for its own.
+            try:
+                sys.exit(_app().run(argv[2:] or ["--help"], _PROGRAM))
+            except CommandError as error:
+                self.stderr.write(str(error))
+                sys.exit(error.returncode)
+        super().run_from_argv(argv)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        action: Callable[[dict[str, Any]], str] = getattr(self, f"_{options['action']}")
+        app = _app()
+        import click
+
+        # Not the wrapper, which ends each write with a line: click writes whole texts.
+        out = getattr(self.stdout, "_out", sys.stdout)
         try:
-            self.stdout.write(action(options))
-        except ZooCacheError as error:
-            raise CommandError(str(error)) from error
-
-    def _why(self, options: dict[str, Any]) -> str:
-        what = options["what"]
-        if not _EXPRESSION.search(what):
-            return why_tag(what)
-        return why(_evaluation(what))
-
-    def _invalidate(self, options: dict[str, Any]) -> str:
-        store.invalidate(*options["tags"])
-        return "Dropped what depends on " + ", ".join(options["tags"])
-
-    def _clear(self, options: dict[str, Any]) -> str:
-        store.clear()
-        return "Dropped everything"
-
-    def _stats(self, options: dict[str, Any]) -> str:
-        counters = store.stats()
-        if not counters:
-            return "There is no segment: no process has read from the cache yet."
-        width = max(map(len, counters))
-        return "\n".join(f"{name:{width}}  {value:,}" for name, value in counters.items())
+            with contextlib.redirect_stdout(out):
+                code = app.call(options["arguments"], _PROGRAM)
+        except (click.Abort, KeyboardInterrupt):
+            raise CommandError("Interrupted.", returncode=app.INTERRUPTED) from None
+        except click.ClickException as error:
+            raise CommandError(error.format_message(), returncode=error.exit_code) from error
+        if code:
+            sys.exit(code)
 
 
-def _evaluation(expression: str) -> Callable[[], Any]:
-    """Runs the expression as a shell would, with all models at hand."""
-    names = {model.__name__: model for model in apps.get_models()}
-    names |= {label.replace(".", "_"): model for label, model in _by_label().items()}
-    from django.db import models
-
+def _app() -> Any:
     try:
-        code = compile(expression, "<why>", "eval")
-    except SyntaxError as error:
-        raise CommandError(f"{expression!r} is neither a tag nor a query: {error}") from error
-
-    def evaluate() -> None:
-        try:
-            result = eval(code, {**vars(models), **names})
-        except Exception as error:
-            raise CommandError(f"{expression!r} raised {type(error).__name__}: {error}") from error
-        if hasattr(result, "query"):
-            list(result)
-
-    return evaluate
-
-
-def _by_label() -> dict[str, Any]:
-    return {model._meta.label: model for model in apps.get_models()}
+        from zoocache.cli import app
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        raise CommandError(MISSING.format(name=error.name), returncode=2) from error
+    return app

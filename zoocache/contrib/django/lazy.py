@@ -1,0 +1,416 @@
+"""Querysets that are built only when Django's query is asked for.
+
+Made of calls that recipes.py knows, such a queryset holds its recipe and no
+query. Whoever asks for `query` may change it: from then on the queryset is an
+ordinary one. Methods that are not here ask for it, and so are Django's.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.db import DEFAULT_DB_ALIAS, router
+from django.db.models import Model, QuerySet
+from django.db.models.query import MAX_GET_RESULTS, ModelIterable
+
+from zoocache.contrib.django import plans, recipes
+from zoocache.contrib.django.reading import Mark, mark_of
+from zoocache.contrib.django.recipes import Call, Recipe, Shape
+
+M = TypeVar("M", bound=Model)
+
+_new: Callable[[Any], Any] = object.__new__
+_UNKNOWN: Any = object()
+
+
+class _Left:
+    """What related managers and writes leave in a queryset: it is not its recipe's any more."""
+
+    def __init__(self, default: Any = False) -> None:
+        self.default = default
+
+    def __set_name__(self, owner: Any, name: str) -> None:
+        self.name = name
+
+    def __get__(self, queryset: Any, owner: Any = None) -> Any:
+        return self if queryset is None else queryset.__dict__.get(self.name, self.default)
+
+    def __set__(self, queryset: Any, value: Any) -> None:
+        if value and queryset._recipe is not None:
+            queryset._forget_recipe()
+        queryset.__dict__[self.name] = value
+
+
+class _LeftDict(_Left):
+    def __get__(self, queryset: Any, owner: Any = None) -> Any:
+        return self if queryset is None else queryset.__dict__.setdefault(self.name, {})
+
+
+class _Hints(_LeftDict):
+    """Hints are the router's business, and go on with a recipe."""
+
+    def __set__(self, queryset: Any, value: Any) -> None:
+        queryset.__dict__[self.name] = value
+
+
+class LazyQuerySet(QuerySet[M]):
+    """A queryset with a recipe, or without one: then it is Django's own."""
+
+    if TYPE_CHECKING:
+        _few: Callable[..., Any]
+        _one: Callable[..., Any]
+        _limited: Callable[..., Any]
+
+    _recipe: Recipe | None = None
+
+    # As QuerySet.__init__ sets them: what a recipe makes has only what differs.
+    _db: str | None = None
+    _defer_next_filter = _Left()
+    _deferred_filter: Any = None
+    _fields: Any = None
+    _for_write = _Left()
+    _hints = _Hints()
+    _known_related_objects = _LeftDict()
+    _iterable_class: Any = ModelIterable
+    _prefetch_done = False
+    _prefetch_related_lookups: Any = ()
+    _query: Any = None
+    _result_cache: Any = None
+    _sticky_filter = _Left()
+
+    # What Django's methods look at
+
+    @property
+    def query(self) -> Any:
+        if self._recipe is not None:
+            self._forget_recipe()
+        return QuerySet.query.fget(self)  # type: ignore[attr-defined]
+
+    @query.setter
+    def query(self, value: Any) -> None:
+        self._recipe = None
+        QuerySet.query.fset(self, value)  # type: ignore[attr-defined]
+
+    def _forget_recipe(self) -> None:
+        if self._query is None:
+            self._query = self._built()._query
+        self._recipe = None
+
+    def _built(self) -> Any:
+        """The queryset that Django makes of the recipe."""
+        recipe, kind = self._recipe, type(self)
+        assert recipe is not None
+        built = kind.__new__(kind)
+        if self._query is not None:
+            built.__dict__.update(self.__dict__, _recipe=None, _result_cache=None)
+            return built
+        QuerySet.__init__(built, model=self.model, using=self._db, hints=self._hints)
+        return recipes.build(recipe, built)
+
+    def _mark(self) -> Mark | None:
+        return mark_of(self.query) if self._recipe is None else self._recipe[0].mark
+
+    @property
+    def ordered(self) -> bool:
+        return super().ordered if self._recipe is None else self._recipe[0].ordered
+
+    def __getstate__(self) -> Any:
+        if self._recipe is not None:
+            self._fetch_all()
+            self._forget_recipe()
+        return super().__getstate__()
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        if self._recipe is not None:
+            self._forget_recipe()
+        return super().__deepcopy__(memo)
+
+    # What is found without asking Django
+
+    def _answer(self, question: plans.Question) -> Any:
+        """The answer to a question, as far as it can be had by the recipe; else None."""
+        recipe = self._recipe
+        if recipe is None:
+            return None
+        alias = self._alias()
+        found = plans.find(question, recipe, alias)
+        return plans.ask(question, self, alias) if found is None else found
+
+    def _alias(self) -> str:
+        if self._db is not None:
+            return self._db
+        plain = not (router.routers or self.__dict__.get("_hints"))
+        return DEFAULT_DB_ALIAS if plain else self.db
+
+    def _fetch_all(self) -> None:
+        if self._result_cache is None:
+            if self._prefetch_related_lookups and self._recipe is not None:
+                whole = plans.whole(self, self._alias(), self._fetch_parts)
+                if whole is not None:
+                    self._result_cache, self._prefetch_done = whole, True
+            else:
+                self._result_cache = self._answer(plans.ROWS)
+        if self._result_cache is None or self._prefetch_related_lookups:
+            super()._fetch_all()
+
+    def _fetch_parts(self) -> None:
+        self._result_cache = self._answer(plans.ROWS)
+        super()._fetch_all()
+
+    def __iter__(self) -> Iterator[Any]:
+        self._fetch_all()
+        return iter(self._result_cache)
+
+    def __len__(self) -> int:
+        self._fetch_all()
+        return len(self._result_cache)
+
+    def count(self) -> int:
+        found = self._answer(plans.COUNT) if self._result_cache is None else None
+        return super().count() if found is None else found
+
+    def exists(self) -> bool:
+        found = self._answer(plans.EXISTS) if self._result_cache is None else None
+        return super().exists() if found is None else found
+
+    def get(self, *args: Any, **kwargs: Any) -> M:
+        if self._recipe is None or type(self).filter is not LazyQuerySet.filter:
+            return super().get(*args, **kwargs)
+        few: Any = self._few(*args, **kwargs)
+        few._fetch_all()
+        found = few._result_cache
+        if len(found) == 1:
+            return found[0]  # type: ignore[no-any-return]
+        if not found:
+            raise self.model.DoesNotExist(
+                f"{self.model._meta.object_name} matching query does not exist."
+            )
+        return super().get(*args, **kwargs)  # which knows what to say
+
+    def first(self) -> M | None:
+        if self._recipe is None or self._result_cache is not None:
+            return super().first()
+        for found in self._one():
+            return found  # type: ignore[no-any-return]
+        return None
+
+    def __getitem__(self, k: Any) -> Any:
+        if type(k) is slice and self._recipe is not None and self._result_cache is None:
+            limits = (k.start, k.stop)
+            plain = all(end is None or (type(end) is int and end >= 0) for end in limits)
+            if plain and k.step is None:
+                return self._limited(*limits)
+        return super().__getitem__(k)
+
+    def all(self) -> Any:
+        recipe = self._recipe
+        return super().all() if recipe is None else self._taken(*recipe)
+
+    def using(self, alias: str | None) -> Any:
+        recipe = self._recipe
+        if recipe is None:
+            return super().using(alias)
+        clone = self._taken(*recipe)
+        clone._db = alias
+        return clone
+
+    # How recipes grow
+
+    def _taken(self, shape: Shape, values: tuple[Any, ...]) -> Any:
+        """A queryset of that recipe, otherwise like this one."""
+        new = _new(type(self))
+        own, mine = new.__dict__, self.__dict__
+        own.update(shape.attributes)
+        own["_recipe"] = shape, values
+        if "_db" in mine:
+            own["_db"] = mine["_db"]
+        if "_hints" in mine:
+            own["_hints"] = mine["_hints"]
+        return new
+
+    def _learnt(self, key: Any, call: Call, step: _Step, args: Any, kwargs: Any) -> Any:
+        """Lets Django make the call, for the first time of its kind."""
+        assert self._recipe is not None
+        shape, values = self._recipe
+        plain = self._built()
+        query = plain.query
+        result = step.method(plain, *args, **kwargs)
+        if not step.is_known(query, call) or not isinstance(result, LazyQuerySet):
+            shape.children[key] = None
+            return result
+        replay = step.replay(call, args, kwargs)
+        child = shape.children[key] = Shape(shape, key, replay, len(call[1]), result)
+        _note_shape()
+        result._recipe = child, values + call[1]
+        return result
+
+
+class _Step:
+    """A method that recipes know: how its arguments are taken and given again."""
+
+    def __init__(self, method: Callable[..., Any], take: Callable[[Any, Any], Call | None]) -> None:
+        self.method = method
+        self.take = take
+
+    def is_known(self, query: Any, call: Call) -> bool:
+        return self.take is not recipes.take_conditions or recipes.are_known(query, call[0])
+
+    def replay(self, call: Call, args: Any, kwargs: Any) -> Callable[[Any, Any], Any]:
+        method, structure = self.method, call[0]
+        if self.take is recipes.take_names:
+            return lambda queryset, values: method(queryset, *args, **kwargs)
+
+        def replay(queryset: Any, values: tuple[Any, ...]) -> Any:
+            if self.take is recipes.take_conditions:
+                given, named = recipes.rebuild(structure, values)
+            else:
+                given, named = recipes.rebuild_aggregates(structure)
+            return method(queryset, *given, **named)
+
+        return replay
+
+
+def _recording(name: str, method: Callable[..., Any], take: Any) -> Any:
+    """A method that goes into the recipe, or is Django's."""
+    step = _Step(method, take)
+
+    @functools.wraps(method)
+    def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        recipe = self._recipe
+        call = None if recipe is None else take(args, kwargs)
+        if call is None:
+            return method(self, *args, **kwargs)
+        shape, values = recipe
+        key = name, call[0]
+        child = shape.children.get(key, _UNKNOWN)
+        if child is _UNKNOWN:
+            return self._learnt(key, call, step, args, kwargs)
+        if child is None:
+            return method(self, *args, **kwargs)
+        return self._taken(child, values + call[1])
+
+    return recorded
+
+
+def _few(queryset: Any, *args: Any, **kwargs: Any) -> Any:
+    """As `get` limits it: enough rows to tell that there is more than one."""
+    queryset = QuerySet.filter(queryset, *args, **kwargs)
+    if queryset.query.can_filter() and not queryset.query.distinct_fields:
+        queryset = QuerySet.order_by(queryset)
+    queryset.query.set_limits(high=MAX_GET_RESULTS)
+    return queryset
+
+
+def _one(queryset: Any) -> Any:
+    """As `first` limits it."""
+    if not queryset.ordered:
+        check = getattr(queryset, "_check_ordering_first_last_queryset_aggregation", None)
+        if check is not None:
+            check(method="first")
+        queryset = queryset.order_by("pk")
+    return QuerySet.__getitem__(queryset, slice(None, 1))
+
+
+def _limited(queryset: Any, start: int | None, stop: int | None) -> Any:
+    return QuerySet.__getitem__(queryset, slice(start, stop))
+
+
+def record(kind: type[Any], name: str, take: Any = recipes.take_names) -> None:
+    """Lets a method of a queryset class go into recipes."""
+    method = globals().get(name) or getattr(kind, name)
+    setattr(kind, name, _recording(name, method, take))
+
+
+for _name in ("_few", "filter", "exclude"):
+    record(LazyQuerySet, _name, recipes.take_conditions)
+record(LazyQuerySet, "annotate", recipes.take_aggregates)
+for _name in (
+    "_limited",
+    "_one",
+    "defer",
+    "distinct",
+    "only",
+    "order_by",
+    "prefetch_related",
+    "reverse",
+    "select_related",
+    "values",
+    "values_list",
+):
+    record(LazyQuerySet, _name)
+
+
+# Methods that recipes take for Django's own.
+_DJANGOS = (
+    "__deepcopy__",
+    "__getattribute__",
+    "__getstate__",
+    "__init__",
+    "__new__",
+    "__setattr__",
+    "_annotate",
+    "_chain",
+    "_clone",
+    "_fetch_all",
+    "_filter_or_exclude",
+    "_filter_or_exclude_inplace",
+    "_iterator",
+    "_values",
+    "db",
+    "ordered",
+    "query",
+)
+
+
+@functools.cache
+def _may_be_lazy(kind: type[Any]) -> bool:
+    """Is the class Django's in all that a recipe leaves out?"""
+    for name in _DJANGOS:
+        owner = next(one for one in kind.__mro__ if name in vars(one))
+        if owner is not LazyQuerySet and owner not in QuerySet.__mro__:
+            return False
+    return True
+
+
+_roots: dict[Any, Shape] = {}
+_shapes = 0
+
+epoch = 0
+"""Changes when all shapes are forgotten."""
+
+
+def _note_shape() -> None:
+    global _shapes, epoch
+    _shapes += 1
+    if _shapes > recipes.MOST_SHAPES:
+        _shapes = 0
+        epoch += 1
+        _roots.clear()
+
+
+def start(kind: Any, model: Any, using: str | None, hints: Any, ttl: float | None) -> Any:
+    """A cached queryset of all of a model; `kind` is its class, a ZooQuerySet."""
+    key = kind, model, ttl
+    root = _roots.get(key)
+    if root is None:
+        queryset = kind(model=model, using=using, hints=hints).zoocache(ttl=ttl)
+        if not _may_be_lazy(kind):
+            return queryset
+        mark = queryset.query.zoocache
+
+        def replay(queryset: Any, values: tuple[Any, ...]) -> Any:
+            queryset.query.zoocache = mark
+            return queryset
+
+        root = _roots[key] = Shape(None, (), replay, 0, queryset)
+    new = _new(kind)
+    own = new.__dict__
+    own.update(root.attributes)
+    own["_recipe"] = root, ()
+    if using is not None:
+        own["_db"] = using
+    if hints:
+        own["_hints"] = hints
+    return new

@@ -1,0 +1,271 @@
+"""What a shape of queryset comes to on one database, and how its results are found without SQL.
+
+The first evaluation of a shape in a process is Django's, and is watched: from
+its one SELECT a *plan* is learnt, the SQL's text and the function that makes the
+result from rows (filling.py). From then on the entry of a recipe is named by the
+plan's SQL and the recipe's values: no query is built on a hit, in this process
+or in another that has learnt the same SQL.
+
+A miss is Django's evaluation again. It is stored under the recipe's name only if
+its SQL is the plan's: where that depends on values after all, the entry goes by
+its SQL (reading.py), as those of all other querysets do.
+"""
+
+from __future__ import annotations
+
+from asyncio import _get_running_loop
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from typing import Any, Final
+
+from django.db import connections
+from django.db.models import QuerySet
+from django.db.models.signals import post_init, pre_init
+
+from zoocache import codec, local, store
+from zoocache.cacheable import computing, look_up, look_up_copy
+from zoocache.contrib.django import graphs
+from zoocache.contrib.django.connection import ConnectionState, state_of
+from zoocache.contrib.django.filling import Filler, filler_of, same
+from zoocache.contrib.django.options import options
+from zoocache.contrib.django.reading import Named, as_django_does, naming
+from zoocache.contrib.django.recipes import Recipe, Shape, key_of
+from zoocache.contrib.django.transactions import connection_listeners
+from zoocache.contrib.django.why import is_watched
+
+Rows = tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked of a queryset."""
+
+    name: str
+    ask: Callable[[Any], Any]
+    """Asks Django."""
+    answer: Callable[[Plan, Rows, str], Any]
+    """What the rows of its SELECT come to."""
+
+
+class Plan:
+    """What a question to the querysets of a shape comes to, on one alias."""
+
+    def __init__(
+        self, shape: Shape, named: Named, question: Question, ttl: float | None, filler: Any
+    ) -> None:
+        self.sql = named.sql
+        self.tables = tuple(named.footprint(named.sql, named.params).tables)
+        self.filler: Filler | None = filler
+        self.verified = filler is None
+        """Is what the filler makes known to be what Django makes?"""
+        self.answer: Callable[[Rows, str], Any] = partial(question.answer, self)
+        """What rows come to, on the alias; None if Django must say."""
+        # The SQL does not tell what is made of the values: LIKE 'a%', LIKE '%a'.
+        shown = (named.model._meta.label, named.sql, named.width, ttl)
+        told = (question.name, *shown, shape.told())
+        self.token = blake2b(codec.encode_name(told), digest_size=16).digest()
+
+    def usable(self) -> bool:
+        """Does nobody want to be told of the instances that it makes?"""
+        return self.filler is None or self.filler.usable()
+
+    def decode(self, alias: str) -> Callable[[bytes], Rows]:
+        """Reads rows from the segment into what is shared in this process."""
+
+        def decode(data: bytes) -> Rows:
+            rows = codec.decode_rows(data)
+            if self.filler is None:
+                return tuple(rows)
+            return self.filler.shared(rows, connections[alias])
+
+        return decode
+
+
+def _instances(plan: Plan, rows: Rows, alias: str) -> list[Any] | None:
+    filler = plan.filler
+    assert filler is not None
+    if rows and not plan.verified:
+        return None
+    if filler.own:
+        return filler.result(rows, connections[alias], alias)
+    return filler.build(rows, alias)
+
+
+def _number(plan: Plan, rows: Rows, alias: str) -> int:
+    return rows[0][0]  # type: ignore[no-any-return]
+
+
+def _is_any(plan: Plan, rows: Rows, alias: str) -> bool:
+    return bool(rows)
+
+
+ROWS: Final = Question(
+    "rows", lambda queryset: list(queryset._iterable_class(queryset)), _instances
+)
+COUNT: Final = Question("count", QuerySet.count, _number)
+EXISTS: Final = Question("exists", QuerySet.exists, _is_any)
+
+# Where a plan would stand if Django alone can answer.
+_UNPLANNED: Final = None
+
+_identities: dict[str, bytes] = {}
+"""Of this process's databases, by alias; a reconnection may change them."""
+connection_listeners.append(lambda alias: _identities.pop(alias, None))
+
+
+def find(question: Question, recipe: Recipe, alias: str) -> Any:
+    """The answer, from the cache; None if it is not there, or only Django can tell."""
+    shape, values = recipe
+    plan: Plan | None = shape.plans.get((question, alias))
+    if plan is None or ((pre_init.receivers or post_init.receivers) and not plan.usable()):
+        return None
+    if _get_running_loop() is not None:
+        as_django_does()
+    if local.busy:
+        return _find_when_busy(plan, values, alias)
+    identity = _identities.get(alias)
+    if identity is None:
+        identity = _identities[alias] = _digest(state_of(connections[alias]))
+    key = plan.token + identity + key_of(values)
+    copies = local.copies
+    if copies is not None:
+        rows = copies.get(key)
+        if rows is not None:
+            return plan.answer(rows, alias)
+    return _find_shared(plan, key, alias, None)
+
+
+def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | None:
+    """What a queryset returns with all that it prefetches, kept in this process as a whole.
+
+    Where it is not, `fetch` is called, which puts it into the queryset; what it
+    got there is kept if every SELECT was a hit.
+    """
+    recipe, target = queryset._recipe, store.cache()
+    key = _whole_key(recipe, alias)
+    copies = None if target is None else local.copies_of(target)
+    if target is None or copies is None or key is None:
+        fetch()
+        return None
+    if _get_running_loop() is not None:
+        as_django_does()
+    graph = copies.get(key)
+    if graph is not None:
+        return graphs.thaw(graph)
+    with computing(target.stamp()) as frame:
+        fetch()
+    if frame.tags or not frame.storable:
+        return None
+    lookups = queryset._prefetch_related_lookups
+    try:
+        graph = graphs.freeze(queryset._result_cache, lookups, alias)
+        good = graphs.same(graph, graphs.freeze(graphs.thaw(graph), lookups, alias))
+    except graphs.Unlike:
+        good = False
+    if good:
+        deps = b"".join(frame.deps)
+        copies.put(key, graph, key, deps, frame.stamp, 0, graphs.size_of(graph))
+    else:
+        recipe[0].has_graph = False
+    return None
+
+
+def _whole_key(recipe: Recipe, alias: str) -> bytes | None:
+    shape, values = recipe
+    plan: Plan | None = shape.plans.get((ROWS, alias))
+    identity = _identities.get(alias)
+    listens = pre_init.receivers or post_init.receivers
+    if plan is None or identity is None or local.busy or listens or not shape.has_graph:
+        return None
+    # Of what has a ttl, each part has one of its own.
+    if shape.mark.ttl is not None or store.settings().ttl is not None:
+        return None
+    return b"g" + plan.token + identity + key_of(values)
+
+
+def _find_when_busy(plan: Plan, values: tuple[Any, ...], alias: str) -> Any:
+    """The same where something unusual is going on, perhaps in another thread."""
+    state = state_of(connections[alias])
+    state.settle()
+    state.calm()
+    dirty = state.written.dirty and state.reads_own_writes(plan.tables)
+    if dirty or state.bypassed() or is_watched():
+        return None
+    key, newest, copies = _key(plan, state, values), state.newest(), local.copies
+    if copies is not None:
+        rows = look_up_copy(copies, key, newest=newest)
+        if rows is not None:
+            return plan.answer(rows, alias)
+    return _find_shared(plan, key, alias, newest)
+
+
+def _find_shared(plan: Plan, key: bytes, alias: str, newest: int | None) -> Any:
+    target = store.cache()
+    if target is None or options().shadow:  # which wants to see the SQL
+        return None
+    found = look_up(target, _entry_of(key), plan.decode(alias), newest=newest)
+    if found is None:
+        return None
+    if found.copy is not None and local.are_rows_immutable(found.value):
+        found.copy.keep(key, found.value)
+    return plan.answer(found.value, alias)
+
+
+def _digest(state: ConnectionState) -> bytes:
+    return blake2b(state.identity(), digest_size=16).digest()
+
+
+def _key(plan: Plan, state: ConnectionState, values: tuple[Any, ...]) -> bytes:
+    return plan.token + _digest(state) + key_of(values)
+
+
+def _entry_of(key: bytes) -> bytes:
+    return b"r" + blake2b(key, digest_size=20).digest()
+
+
+def ask(question: Question, queryset: Any, alias: str) -> Any:
+    """Django's answer, which is cached under the recipe's name if it has a plan, or gets one."""
+    recipe: Recipe = queryset._recipe
+    (shape, values), place = recipe, (question, alias)
+    built = queryset._built()
+
+    def decide(named: Named) -> bytes | None:
+        if place not in shape.plans:
+            shape.plans[place] = _plan(shape, question, named, built)
+        plan = shape.plans[place]
+        if plan is _UNPLANNED or plan.sql != named.sql:
+            return None
+        return _entry_of(_key(plan, state_of(named.connection), values))
+
+    with naming(decide) as seen:
+        answer = question.ask(built)
+    plan = shape.plans.get(place)
+    if plan is not None and len(seen) > 1:  # it asks more than once
+        shape.plans[place] = _UNPLANNED
+    elif plan is not None and not plan.verified and seen and seen[0].rows:
+        if _is_good(plan, seen[0], answer):
+            plan.verified = True  # not before: another thread may be looking
+        else:
+            shape.plans[place] = _UNPLANNED
+    return answer
+
+
+def _plan(shape: Shape, question: Question, named: Named, built: Any) -> Plan | None:
+    filler = filler_of(named.compiler, built) if question is ROWS else None
+    cacheable = named.footprint(named.sql, named.params).cacheable
+    if not cacheable or (question is ROWS and filler is None):
+        return _UNPLANNED
+    return Plan(shape, named, question, built.query.zoocache.ttl, filler)
+
+
+def _is_good(plan: Plan, named: Named, answer: list[Any]) -> bool:
+    """Does the plan make of rows what Django made of them?"""
+    filler, connection = plan.filler, named.connection
+    assert filler is not None
+    try:
+        rows = filler.shared(named.rows, connection)
+        return same(filler.result(rows, connection, connection.alias), answer)
+    except Exception:
+        return False

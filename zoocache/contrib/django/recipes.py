@@ -1,0 +1,410 @@
+"""Querysets that remember how they were made, and are built only when they must be.
+
+`Product.cached.filter(active=True)` costs more to build and to compile than its
+rows cost to find. So a queryset of `Model.cached` is a *recipe*: a shape, which
+is the methods that were called with all that decides on the SQL's text (names of
+lookups and fields, the arguments' types, limits), and the plain values that go
+into its parameters. Django's own query is made when anybody asks for it.
+
+The first time that a process meets a shape, Django builds it at once, so that
+what is wrong with it is said where it always was; a shape is known only once
+that went well. Arguments are taken by a whitelist of exact types, each for the
+fields that take all its values: with these nothing can go wrong for one value
+and not for another. Everything else (expressions, subqueries, lazy objects,
+other lookups) is Django's from that call on.
+
+Values are copied when the method is called: what happens to a list or a Q
+afterwards does not count, as in Django.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q, aggregates, fields
+
+from zoocache.contrib.django import tags
+
+MOST_SHAPES = 10_000
+"""Above so many, all are forgotten: pages and lists of many lengths are shapes, too."""
+
+
+class Shape:
+    """What a chain of calls comes to, but for the values in it."""
+
+    __slots__ = (
+        "attributes",
+        "call",
+        "children",
+        "has_graph",
+        "mark",
+        "ordered",
+        "plans",
+        "replay",
+        "source",
+        "takes",
+    )
+
+    def __init__(
+        self,
+        source: Shape | None,
+        call: Any,
+        replay: Callable[[Any, tuple[Any, ...]], Any],
+        takes: int,
+        queryset: Any,
+    ) -> None:
+        self.source = source
+        self.call = call
+        """The method's name, and what of its arguments is in the shape."""
+        self.replay = replay
+        """Makes the queryset from the source's and the values of this call."""
+        self.takes = takes
+        """How many values that are."""
+        self.mark = queryset.query.zoocache
+        self.ordered = queryset.ordered
+        self.has_graph = True
+        """May what is prefetched be kept as a whole?"""
+        kind = type(queryset)
+        self.attributes = {
+            name: value
+            for name, value in vars(queryset).items()
+            if name not in _OF_THE_ONE and value is not getattr(kind, name, kind)
+        }
+        self.children: dict[Any, Shape | None] = {}
+        """By what is called; None: Django's business."""
+        self.plans: dict[Any, Any] = {}
+        """See plans.py."""
+
+    def told(self) -> list[Any]:
+        """All its calls, in a form that names it in every process."""
+        before = [] if self.source is None else self.source.told()
+        return [*before, _told(self.call)]
+
+    def __deepcopy__(self, memo: Any) -> Shape:
+        return self
+
+
+def _told(part: Any) -> Any:
+    if isinstance(part, type):
+        return ["type", part.__module__, part.__qualname__]
+    return [*map(_told, part)] if type(part) is tuple else part
+
+
+# What a queryset has by itself, and not by its shape.
+_OF_THE_ONE = frozenset(
+    [
+        "_db",
+        "_defer_next_filter",
+        "_for_write",
+        "_hints",
+        "_known_related_objects",
+        "_query",
+        "_recipe",
+        "_sticky_filter",
+    ]
+)
+
+Recipe = tuple[Shape, tuple[Any, ...]]
+"""A shape and the values of all calls in it."""
+
+
+def key_of(values: tuple[Any, ...]) -> bytes:
+    """Tells the values of a recipe from all others of its shape."""
+    try:
+        # Version 2: stable, and it tells 1 from True from 1.0, and 0.0 from -0.0.
+        return marshal.dumps(values, 2)
+    except ValueError:
+        return marshal.dumps(tuple(map(_plain, values)), 2)
+
+
+def build(recipe: Recipe, queryset: Any) -> Any:
+    """Makes all calls of a recipe again, on an empty queryset."""
+    shapes = []
+    shape: Shape | None
+    shape, values = recipe
+    while shape is not None:
+        shapes.append(shape)
+        shape = shape.source
+    at = 0
+    for shape in reversed(shapes):
+        queryset = shape.replay(queryset, values[at : at + shape.takes])
+        at += shape.takes
+    return queryset
+
+
+def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind is tuple:
+        return tuple(map(_plain, value))
+    return value if kind in _MARSHALLED else _PLAIN[kind](value)
+
+
+_SIMPLE = frozenset([type(None), int, str, bytes])
+_MARSHALLED = _SIMPLE | {bool, float}
+# Their types are in the shape.
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    Decimal: str,
+    UUID: lambda value: value.bytes,
+    date: date.isoformat,
+    datetime: lambda value: (value.isoformat(), value.fold),
+    timedelta: lambda value: (value.days, value.seconds, value.microseconds),
+}
+
+
+Call = tuple[Any, tuple[Any, ...]]
+"""A method's arguments, taken apart: what goes into the shape, and the values."""
+
+
+def take_names(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """Arguments that are names or switches: they are in the SQL's text, and so in the shape."""
+    for value in (*args, *kwargs.values()):
+        if value is not None and type(value) not in (str, bool, int, float):
+            return None
+    if not kwargs and all(type(value) is str for value in args):
+        return args, ()
+    return (_typed(args), *((name, *_typed((v,))) for name, v in kwargs.items())), ()
+
+
+def _typed(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple((type(value), value) for value in values)
+
+
+def take_conditions(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """Arguments of filter(): Q objects, and lookups with their values."""
+    if not args and len(kwargs) == 1:
+        ((name, value),) = kwargs.items()
+        if type(value) in _SIMPLE:  # most calls are such
+            return ((name, type(value)),), (value,)
+    structure: list[Any] = []
+    values: list[Any] = []
+    for arg in args:
+        taken = _take_q(arg, values)
+        if taken is None:
+            return None
+        structure.append(taken)
+    for name, value in kwargs.items():
+        kind = _take_value(value, values)
+        if kind is None:
+            return None
+        structure.append((name, kind))
+    return tuple(structure), tuple(values)
+
+
+def _take_q(q: Any, values: list[Any]) -> Any:
+    if type(q) is not Q:
+        return None
+    parts: list[Any] = []
+    for child in q.children:
+        if type(child) is tuple:
+            kind = _take_value(child[1], values)
+            taken = None if kind is None else (child[0], kind)
+        else:
+            taken = _take_q(child, values)
+        if taken is None:
+            return None
+        parts.append(taken)
+    return (Q, q.connector, q.negated, tuple(parts))
+
+
+_SCALARS = _MARSHALLED | _PLAIN.keys()
+
+
+def _take_value(value: Any, values: list[Any]) -> Any:
+    """The kind of a value, for the shape; None if it is not a plain one."""
+    kind = type(value)
+    if kind is bool:  # IS NULL or IS NOT NULL, active or NOT active: it decides on the SQL
+        values.append(value)
+        return value
+    if kind in _SCALARS:
+        if kind in _CONDITIONS and not _CONDITIONS[kind](value):
+            return None
+        values.append(value)
+        return kind
+    if kind is list or kind is tuple:
+        kinds = {*map(type, value)}
+        if len(kinds) != 1 or not kinds <= _SCALARS or len(value) > MOST_IN_A_LIST:
+            return None
+        (of,) = kinds
+        if of in _CONDITIONS and not all(map(_CONDITIONS[of], value)):
+            return None
+        values.append(tuple(value))
+        # Equal values are one parameter of an IN.
+        return (kind, of, len(value), len(set(value)))
+    if isinstance(value, models.Model):
+        # The type of the key is looked at when the shape is learnt.
+        pk = value.__dict__.get(getattr(value._meta.pk, "attname", ""))
+        if type(pk) not in (int, str, UUID):
+            return None
+        values.append(pk)
+        return (kind, type(pk))
+    return None
+
+
+MOST_IN_A_LIST = 200
+
+
+def _is_of_the_zone(value: datetime) -> bool:
+    """Django warns of others, each time."""
+    if settings.USE_TZ:
+        return type(value.tzinfo) in (timezone, ZoneInfo) and value.utcoffset() is not None
+    return value.tzinfo is None
+
+
+_CONDITIONS: dict[type, Callable[[Any], bool]] = {
+    float: lambda value: value == value and abs(value) != float("inf"),
+    Decimal: lambda value: value.is_finite(),
+    datetime: _is_of_the_zone,
+}
+
+
+def rebuild(structure: Any, values: tuple[Any, ...]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments that `take_conditions` took apart."""
+    rest = iter(values)
+    args, kwargs = [], {}
+    for part in structure:
+        if part[0] is Q:
+            args.append(_rebuild_q(part, rest))
+        else:
+            kwargs[part[0]] = next(rest)
+    return args, kwargs
+
+
+def _rebuild_q(part: Any, rest: Any) -> Q:
+    _, connector, negated, parts = part
+    q = Q(_connector=connector, _negated=negated)
+    q.children = [
+        _rebuild_q(child, rest) if child[0] is Q else (child[0], next(rest)) for child in parts
+    ]
+    return q
+
+
+_AGGREGATES = (
+    aggregates.Avg,
+    aggregates.Count,
+    aggregates.Max,
+    aggregates.Min,
+    aggregates.Sum,
+)
+
+
+def take_aggregates(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """Arguments of annotate(): Django's common aggregates of named columns."""
+    structure = []
+    for name, value in [*((None, arg) for arg in args), *kwargs.items()]:
+        if type(value) not in _AGGREGATES:
+            return None
+        given, options = value._constructor_args  # by which Django tells expressions apart, too
+        taken = take_names(given, options)
+        if taken is None:
+            return None
+        # Some options are parameters: 1 is not True.
+        kinds = tuple(map(type, options.values()))
+        structure.append((name, type(value), given, tuple(options.items()), kinds))
+    return tuple(structure), ()
+
+
+def rebuild_aggregates(structure: Any) -> tuple[list[Any], dict[str, Any]]:
+    args, kwargs = [], {}
+    for name, kind, given, options, _ in structure:
+        value = kind(*given, **dict(options))
+        if name is None:
+            args.append(value)
+        else:
+            kwargs[name] = value
+    return args, kwargs
+
+
+# Fields that take every value of a type (within `_CONDITIONS`), by the field's exact class.
+_TEXT = frozenset([fields.CharField, fields.TextField, fields.SlugField, fields.EmailField])
+_FIELDS: dict[type, frozenset[type]] = {
+    **dict.fromkeys(
+        [
+            fields.AutoField,
+            fields.BigAutoField,
+            fields.SmallAutoField,
+            fields.IntegerField,
+            fields.BigIntegerField,
+            fields.SmallIntegerField,
+            fields.PositiveIntegerField,
+            fields.PositiveBigIntegerField,
+            fields.PositiveSmallIntegerField,
+        ],
+        frozenset([int]),
+    ),
+    **dict.fromkeys(_TEXT, frozenset([str])),
+    fields.BooleanField: frozenset([bool]),
+    fields.UUIDField: frozenset([UUID]),
+    fields.DecimalField: frozenset([Decimal, int]),
+    fields.FloatField: frozenset([float, int]),
+    fields.DateField: frozenset([date]),
+    fields.DateTimeField: frozenset([datetime]),
+    fields.DurationField: frozenset([timedelta]),
+}
+_COMPARISONS = frozenset(["gt", "gte", "lt", "lte"])
+_TEXT_LOOKUPS = frozenset(
+    [
+        "contains",
+        "endswith",
+        "icontains",
+        "iendswith",
+        "iexact",
+        "istartswith",
+        "startswith",
+    ]
+)
+
+
+def are_known(query: Any, structure: Any) -> bool:
+    """Do all lookups take every value of the kinds that they were given?"""
+    return all(
+        are_known(query, part[3]) if part[0] is Q else _is_known(query, *part) for part in structure
+    )
+
+
+def _is_known(query: Any, name: str, kind: Any) -> bool:
+    try:
+        lookups, parts, annotation = query.solve_lookup_type(name)
+        if annotation:
+            return False
+        *_, field, _, rest = query.names_to_path(parts, query.get_meta(), fail_on_missing=True)
+    except Exception:
+        return False
+    if rest or len(lookups) > 1:
+        return False
+    lookup = lookups[0] if lookups else "exact"
+    if lookup == "isnull":
+        return isinstance(kind, bool)
+    if isinstance(kind, bool):
+        kind = bool
+    if isinstance(kind, tuple) and isinstance(kind[0], type) and issubclass(kind[0], models.Model):
+        return lookup == "exact" and _is_key_of(field, *kind)
+    target = tags.target_of(field)
+    known = _FIELDS.get(type(target), frozenset())
+    if type(target) is not type(field) and type(field) not in _RELATIONS:
+        return False
+    if kind is type(None):
+        return lookup == "exact" and bool(known)
+    if isinstance(kind, tuple):
+        return kind[1] in known and (lookup == "in" or (lookup == "range" and kind[2] == 2))
+    if lookup in _TEXT_LOOKUPS:
+        return kind is str and type(target) in _TEXT
+    return kind in known and (lookup == "exact" or lookup in _COMPARISONS)
+
+
+_RELATIONS = (models.ForeignKey, models.OneToOneField)
+
+
+def _is_key_of(field: Any, model: type[models.Model], kind: type) -> bool:
+    """May an instance of the model stand for the field's value, as its primary key does?"""
+    if type(field) not in _RELATIONS or field.remote_field.model is not model:
+        return False
+    target = field.target_field
+    return bool(target.primary_key) and kind in _FIELDS.get(type(tags.target_of(target)), ())

@@ -1,0 +1,206 @@
+"""What is open on one database connection, what that has written, and how others are told.
+
+A write outside a transaction is announced before its statement and invalidated
+as soon as that is over. Writes inside one make their tables dirty: this
+connection reads those from the database until the end. Their tags are announced
+before COMMIT and invalidated right after it, below `on_commit` hooks, so that
+no failing hook can prevent it.
+
+The transactions that TestCase wraps around tests do not count as such: in them
+everything happens as if they were not there, under keys of their own.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any
+
+from zoocache import local
+from zoocache.cacheable import current_frame
+from zoocache.contrib.django.databases import driver_in_transaction
+from zoocache.contrib.django.sessions import OwnSession, end_of
+from zoocache.contrib.django.testcases import only_test_blocks
+from zoocache.contrib.django.written import Written
+from zoocache.shm.intent import End
+
+connection_listeners: list[Callable[[str], object]] = []
+"""Called with the alias of a connection that is made anew, perhaps to another database."""
+
+# Those that have written in this context, for tasks that run in another thread:
+# asgiref gives them the context, but not the connections.
+_writers: ContextVar[tuple[weakref.ref[Transactions], ...]] = ContextVar(
+    "zoocache_writers", default=()
+)
+
+
+def soiled_states() -> tuple[Transactions, ...]:
+    """Those that have written in this context, whichever thread they belong to."""
+    return tuple(state for ref in _writers.get() if (state := ref()) is not None)
+
+
+class Transactions:
+    """The transactions of one DatabaseWrapper, one after the other, and its writes outside them."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.session = OwnSession(connection)
+        self.written = Written()
+        self.begun = False  # has a statement of the transaction run?
+        self.stamp: int | None = None  # of that first statement; None too where it is not known
+        self.unfinished: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._raw_begin = False
+        self._held: dict[int, Any] = {}  # cursors whose statement is not over, by raw connection
+        self._writing = 0
+        self._token = weakref.ref(self, local.busy.discard)
+
+    # Whether copies may be served in this process without asking
+
+    def stir(self) -> None:
+        """Something begins after which this connection may see other rows than everybody does."""
+        local.busy.add(self._token)
+
+    def calm(self, *, autocommit: bool = False) -> None:
+        """Looks whether all of that is over. `autocommit`: that is about to be on."""
+        if self._is_usual(autocommit):
+            local.busy.discard(self._token)
+
+    def _is_usual(self, autocommit: bool) -> bool:
+        connection = self.connection
+        return not (
+            self.begun
+            or self.written.owed
+            or self.unfinished
+            or self._held
+            or self._raw_begin
+            or connection.in_atomic_block
+            or not (autocommit or connection.autocommit or connection.connection is None)
+            or driver_in_transaction(connection)
+        )
+
+    # What is open
+
+    def in_transaction(self) -> bool:
+        """Is work open that nobody else can see yet?"""
+        raw = self.connection.connection
+        return not self._commits_itself() or any(held is raw for held in self._held.values())
+
+    def _commits_itself(self) -> bool:
+        """Is a write committed with its statement? Asks the driver, which sees a raw BEGIN too."""
+        connection = self.connection
+        if connection.connection is None:
+            return True  # closed, perhaps inside atomic(): nothing is open any more
+        if connection.in_atomic_block:
+            return only_test_blocks(connection)
+        if not connection.autocommit:
+            return False
+        return not self._raw_begin and not driver_in_transaction(connection)
+
+    def _may_commit_unseen(self, tables: Iterable[str] | None) -> bool:
+        """May a statement inside a transaction be, or contain, its COMMIT?
+
+        A raw BEGIN may be ended by what is not understood; MySQL commits before
+        most of that, and SQLite before a script.
+        """
+        return self._raw_begin or (tables is None and self.connection.vendor != "postgresql")
+
+    @property
+    def pinned(self) -> bool:
+        """Is a SELECT unfinished? On SQLite it holds the snapshot of the whole connection."""
+        return self.connection.vendor == "sqlite" and bool(self.unfinished)
+
+    def _begin(self, stamp: int | None) -> None:
+        if not self.begun:
+            self.stir()
+            self.begun, self.stamp = True, stamp
+
+    def connected(self) -> None:
+        """Begins anew: what Django set up on the way is part of the connection's identity."""
+        self.session.foreign = self._raw_begin = False
+        self.stir()
+        self.calm()
+        for listener in connection_listeners:
+            listener(self.connection.alias)
+
+    # What it writes
+
+    def soil(self, written: Iterable[str], tables: Iterable[str] | None) -> None:
+        """Remembers a write, before it runs, until it is published; `tables` None: any table."""
+        self.stir()
+        frame = current_frame()
+        if frame is not None:
+            frame.storable = False  # a rollback would take back what it may read from now on
+        writers = {state for state in soiled_states() if state.written.dirty} | {self}
+        _writers.set(tuple(map(weakref.ref, writers)))
+        self.written.add(written, tables)
+
+    def _write(
+        self, written: Iterable[str], tables: Iterable[str] | None, run: Callable[[], Any]
+    ) -> Any:
+        """Runs a write of any kind. Inside a transaction, COMMIT publishes it."""
+        self.soil(written, tables)
+        may_commit = self._commits_itself() or self._may_commit_unseen(tables)
+        if may_commit:
+            self.written.announce(None if tables is None else written, self.session.named())
+        self._writing += 1
+        end = End.COMMITTED
+        try:
+            return run()
+        except BaseException as error:
+            end = end_of(self.connection, error)
+            raise
+        finally:  # after an error too: the statement may have taken effect
+            self._writing -= 1
+            if self._writing:
+                pass  # the statement that this one is part of will tell
+            elif not self.in_transaction():
+                self._over(end)
+            elif self._commits_itself():
+                self.written.publish()  # and is over when its cursor ends
+            elif may_commit:
+                self.written.finish(end)
+
+    def ended(self, cursor: Any) -> None:
+        """The cursor was closed, dropped or used anew, or its last row fetched."""
+        self.unfinished.discard(cursor)
+        if self._held.pop(id(cursor), None) is not None:
+            self.settle()
+        self.calm()
+
+    # How it ends
+
+    def commit(self, run: Callable[[], Any]) -> Any:
+        """Runs a COMMIT, announced before and published after, also if it raises."""
+        self.written.announce_all(self.session.named())
+        try:
+            result = run()
+        except BaseException as error:
+            # Nothing is forgotten: the transaction may still be open.
+            self.written.finish(end_of(self.connection, error))
+            raise
+        self._over(End.COMMITTED)
+        return result
+
+    def rollback(self, run: Callable[[], Any]) -> Any:
+        result = run()
+        self.forget()
+        return result
+
+    def settle(self) -> None:
+        """Publishes what is still owed: of a transaction that ended unseen, by a close or in the
+        driver, and of a write whose own publication was prevented by an asynchronous exception.
+        """
+        if (self.written.owed or self.begun) and not self._writing and not self.in_transaction():
+            self._over(End.COMMITTED)  # at worst needless, after a rollback
+
+    def _over(self, end: End) -> None:
+        """Nothing is open any more."""
+        self.written.finish(end)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops what was written: it was rolled back, or published."""
+        self.written.forget()
+        self.stamp, self.begun, self._raw_begin = None, False, False
+        self.calm()

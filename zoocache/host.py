@@ -1,0 +1,134 @@
+"""What of zoocache is on this host: files in /dev/shm, and the processes that have them mapped."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+SHM = Path("/dev/shm")
+# Everybody may make files there: what looks odd is not ours, and is not printed.
+_OBJECT = re.compile(
+    r"zoocache-(?P<uid>[0-9]+)-(?P<name>[A-Za-z0-9._-]+?)(?P<suffix>\.lock|\.next)?"
+)
+_MAPPING = re.compile(
+    r"\S+ \S+ \S+ \S+ (?P<inode>[0-9]+) +/dev/shm/(?P<file>zoocache-.+?)(?P<gone> \(deleted\))?"
+)
+
+
+class Room(NamedTuple):
+    """Of the file system of shared memory, in bytes."""
+
+    total: int
+    free: int
+
+
+class Found(NamedTuple):
+    """One file of zoocache in /dev/shm."""
+
+    uid: int
+    name: str
+    """Of the segment that it is, or belongs to."""
+    suffix: str
+    """"" for a segment, ".lock" for its lock file, ".next" for a successor in the making."""
+    path: Path
+    size: int
+    """In bytes."""
+    mode: int
+    changed: float
+    """Unix time in seconds."""
+    inode: int
+
+
+class Mapping(NamedTuple):
+    """A segment that a process has mapped."""
+
+    pid: int
+    file: str
+    inode: int
+    nameless: bool
+    """Is the object's name gone, so that nobody else can open it?"""
+
+
+def room() -> Room:
+    """The size of /dev/shm, and what is left of it; OSError if there is none."""
+    found = os.statvfs(SHM)
+    return Room(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+
+
+def files() -> list[Found]:
+    """All files of zoocache, whoever's they are; a file in another user's name is none."""
+    found = []
+    for path in sorted(SHM.glob("zoocache-*")):
+        match = _OBJECT.fullmatch(path.name)
+        try:
+            status = path.lstat()
+        except OSError:  # gone meanwhile
+            continue
+        if match is None or not stat.S_ISREG(status.st_mode):
+            continue
+        if status.st_uid == int(match["uid"]):
+            found.append(
+                Found(
+                    int(match["uid"]), match["name"], match["suffix"] or "", path,
+                    status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime, status.st_ino,
+                )
+            )  # fmt: skip
+    return found
+
+
+def mappings() -> Iterator[Mapping]:
+    """The segments that processes have mapped, as far as this one may see them."""
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        try:
+            lines = (folder / "maps").read_text(errors="replace").splitlines()
+        except OSError:  # another user's, or gone
+            continue
+        seen = set()
+        for line in lines:
+            match = _MAPPING.fullmatch(line) if "/dev/shm/zoocache-" in line else None
+            if match is not None and match["inode"] not in seen:
+                seen.add(match["inode"])
+                gone = match["gone"] is not None
+                yield Mapping(int(folder.name), match["file"], int(match["inode"]), gone)
+
+
+def pids_using(path: str) -> list[int]:
+    """The processes that have the file mapped, under its name."""
+    name = Path(path).name
+    return sorted(one.pid for one in mappings() if one.file == name and not one.nameless)
+
+
+def memory_limit(
+    mine: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """How many bytes this process's control group may use; None where that is not limited."""
+    try:
+        group = mine.read_text().rpartition("0::")[2].strip()
+    except OSError:
+        return None
+    # Each group above limits it, too. A container may see its own as the root.
+    folders = [groups / group.lstrip("/"), *(groups / group.lstrip("/")).parents]
+    files = [folder / "memory.max" for folder in folders if folder.is_relative_to(groups)]
+    limits = []
+    for file in (*files, groups / "memory" / "memory.limit_in_bytes"):
+        try:
+            text = file.read_text().strip()
+        except OSError:
+            continue
+        if text.isdecimal() and int(text) < 1 << 60:  # version 1's "unlimited" is more
+            limits.append(int(text))
+    return min(limits, default=None)
+
+
+def time_namespace(pid: int | str = "self") -> str:
+    """Names the time namespace of a process; "" where that is not to be known."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/time")
+    except OSError:
+        return ""

@@ -1,0 +1,137 @@
+"""The process-local level: decoded values, served for as long as nothing has changed.
+
+What a process has decoded it keeps, bounded, and serves again after one load
+from the segment that tells whether anything was invalidated, announced or
+cleared since (csrc/zoo_local.c). Only entries that nothing but such an event
+changes are kept, of queries and functions, and only immutable values: every
+caller gets the same object.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Hashable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from itertools import chain
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+from zoocache.shm import Cache, Segment, _core
+
+MOST_ENTRIES = 200_000
+
+busy: set[Any] = set()
+"""While there is anything in it, something in this process is not as usual: a
+transaction, a computation whose dependencies are gathered. Then whoever serves
+copies must ask what applies to the thread at hand."""
+
+gate: Any = _core.Gate(busy)
+"""`gate.level` is the level to serve from, None where there is none."""
+
+Memo: type[Any] = _core.Memo
+
+_IMMUTABLE = frozenset(
+    [type(None), bool, int, float, str, bytes, Decimal, date, datetime, time, timedelta, UUID]
+)
+
+
+class Copy(NamedTuple):
+    """Where a copy of an entry may be kept, what it is verified by, and what it costs."""
+
+    map: Map
+    """Of the segment that the entry is in."""
+    entry: bytes
+    """The entry's key."""
+    deps: bytes
+    stamp: int
+    expiry: int
+    size: int
+    """Bytes of memory, estimated."""
+
+    def keep(self, key: Hashable, value: Any) -> None:
+        """Serves the value for the key from now on, to whoever asks the map."""
+        self.map.put(key, value, *self[1:])
+
+
+class Map(Protocol):
+    """Copies of entries by keys of the caller's. Values are never None."""
+
+    level: Any
+
+    def get(self, key: Hashable, /) -> Any:
+        """The value, if a get from the segment would find it fresh; else None."""
+
+    def find(self, key: Hashable, /) -> tuple[Any, bytes, int] | None:
+        """The same with the hashes of its dependencies and its stamp."""
+
+    def put(
+        self, key: Hashable, value: Any, entry: bytes, deps: bytes, stamp: int, expiry: int,
+        size: int, /,
+    ) -> bool:  # fmt: skip
+        """Keeps a value that was just found; False if it is not fresh any more."""
+
+
+copies: Map | None = None
+"""What this process keeps of queries; None: nothing is kept."""
+
+_segment: Segment | None = None
+
+
+def open_level(cache: Cache | None, size: int) -> None:
+    """Keeps copies of this segment's entries from now on, of `size` bytes; None: of none."""
+    global copies, _segment
+    close_level()
+    if cache is None or not size:
+        return
+    address = int(_core.ffi.cast("uintptr_t", cache.segment.handle))
+    level = _core.Level(int(_core.lib.zoo_core()), address, cache.segment, MOST_ENTRIES, size)
+    gate.open(level)
+    _segment, copies = cache.segment, level.map()
+
+
+def close_level() -> None:
+    """Keeps and serves nothing until a level is opened."""
+    global copies, _segment
+    gate.open(None)
+    copies = _segment = None
+
+
+def copies_of(cache: Cache) -> Map | None:
+    """Where copies of the cache's entries are kept; None: nowhere."""
+    there = copies
+    return there if cache.segment is _segment else None
+
+
+def count_hits() -> None:
+    """Puts the hits of this process into the segment's statistics, where they come in bunches."""
+    if gate.level is not None:
+        gate.level.count()
+
+
+def memo(function: Callable[..., Any]) -> Any:
+    """A callable around the function that serves copies of its results, given to `_keep`."""
+    return Memo(function, gate, types.MethodType)
+
+
+def size_of(encoded: bytes) -> int:
+    """Bytes that a decoded value takes, with what is remembered of its entry: an estimate."""
+    return 500 + 4 * len(encoded)
+
+
+def is_immutable(value: object) -> bool:
+    """Is the value, and all in it, of types that nobody can change?"""
+    kind = type(value)
+    if kind is tuple or kind is frozenset:
+        return are_immutable(value)
+    return kind in _IMMUTABLE or isinstance(value, Enum)
+
+
+def are_immutable(values: Any) -> bool:
+    return _IMMUTABLE.issuperset(map(type, values)) or all(map(is_immutable, values))
+
+
+def are_rows_immutable(rows: Any) -> bool:
+    """The same for rows of a query."""
+    return are_immutable(chain.from_iterable(rows))
