@@ -49,6 +49,9 @@ docs: $(VENV)/.dev    ## the documentation's site, in build/site; a broken link 
 bench: $(VENV)/.bench ## zoocache beside all that you would otherwise take; QUICK=1 for a minute's
 	$(BIN)/python bench/compare.py $(if $(QUICK),--quick)
 
+bench-django: $(VENV)/.bench ## the Django layer beside other caches of the ORM; QUICK=1 for a minute's
+	$(BIN)/python bench/django/compare.py $(if $(QUICK),--quick)
+
 clean:           ## remove the virtual environment and everything built
 	rm -rf $(VENV) .nox build dist *.egg-info zoocache/shm/_zoocore.c zoocache/shm/*.so
 	rm -rf tests/c/build tests/fuzz/build
@@ -75,4 +78,4 @@ $(VENV)/.bench: $(SOURCES) | $(VENV)/bin/python
 	    for peer in uWSGI pylibmc; do $(BIN)/pip install --quiet $$peer || true; done; }
 	touch $@
 
-.PHONY: help demo serve test test-versions lint dist docs fuzz check-model bench clean
+.PHONY: help demo serve test test-versions lint dist docs fuzz check-model bench bench-django clean

@@ -29,8 +29,8 @@
  * would then invalidate apart from each other. The first process that sees a link
  * count of 0 retires the segment for all who have it.
  *   Who invalidates, announces or settles looks when its words are written, unless
- * its process looked less than LOOK_NS before it began. That look will do: whoever
- * makes a segment under a free name waits for LOOK_NS before it is READY. So none
+ * its process looked less than ZOO_LOOK_NS before it began. That look will do: whoever
+ * makes a segment under a free name waits for ZOO_LOOK_NS before it is READY. So none
  * that took this one's place was READY when the invalidation began, and all that is
  * computed in such a one begins later.
  *   Who reads or stores looks once a second, but no more often than it misses, stores,
@@ -69,7 +69,9 @@
 enum { QUARANTINE_MS = 60000, POLL_MS = 5, WATCH_MS = 1000, ATTEMPTS = 16 };
 
 /* For how long a look at the link count will do. A system call a millisecond costs nothing. */
-#define LOOK_NS 1000000ull
+#ifndef ZOO_LOOK_NS /* the fuzzers make thousands of segments */
+#define ZOO_LOOK_NS 1000000ull
+#endif
 
 static uint64_t coarse_ms(void)
 {
@@ -177,7 +179,8 @@ void zoo_retire_watch(zoo_seg *seg)
  */
 bool zoo_retire_look(zoo_seg *seg, uint64_t boot_ns)
 {
-    if (boot_ns - zoo_load_relaxed(&seg->looked_ns) >= LOOK_NS) /* private, but threads share it */
+    uint64_t looked = zoo_load_relaxed(&seg->looked_ns); /* private, but threads share it */
+    if (boot_ns - looked >= ZOO_LOOK_NS)
         look(seg, boot_ns);
     return zoo_retire_noticed(seg); /* E16: after the fence */
 }
@@ -185,7 +188,7 @@ bool zoo_retire_look(zoo_seg *seg, uint64_t boot_ns)
 /* The name was free. Those who looked at another segment of it must look again: invariant 3. */
 void zoo_retire_outwait(void)
 {
-    uint64_t end = zoo_hlc_boot_ns() + LOOK_NS;
+    uint64_t end = zoo_hlc_boot_ns() + ZOO_LOOK_NS;
     for (uint64_t now; (now = zoo_hlc_boot_ns()) < end;) {
         struct timespec left = {0, (long)(end - now)};
         nanosleep(&left, NULL); /* a signal may end it */
