@@ -41,7 +41,7 @@ check-model:     ## the models of the core's protocols, with Spin: some minutes 
 	@command -v spin >/dev/null || { echo "spin is missing: apt-get install spin"; exit 1; }
 	python3 docs/design/models/check.py
 
-docs: $(VENV)/.docs  ## the documentation's site, in build/site; a broken link is an error
+docs: $(VENV)/.dev    ## the documentation's site, in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@! grep -rE '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//' build/site --include=*.html || \
 	    { echo "the site must not fetch anything from elsewhere"; exit 1; }
@@ -63,12 +63,11 @@ $(VENV)/bin/python:
 	@command -v cc >/dev/null || { echo "there is no C compiler: apt-get install gcc"; exit 1; }
 	python3 -m venv $(VENV)
 
-# One rule for four sets of dependencies; each rebuilds the extension when csrc/ changes.
+# One rule for three sets of dependencies; each rebuilds the extension when csrc/ changes.
 $(VENV)/.demo: EXTRA = example
 $(VENV)/.test: EXTRA = test
 $(VENV)/.dev: EXTRA = dev
-$(VENV)/.docs: EXTRA = docs
-$(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.docs: $(SOURCES) | $(VENV)/bin/python
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: $(SOURCES) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA)]'
 	touch $@
 

@@ -7,7 +7,6 @@ relative to the repository's root. The site has the same tree, and so needs no s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -29,7 +28,6 @@ PAGES = [
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     config.watch = [*config.watch, *(str(ROOT / folder) for folder in ("docs", "bench/results"))]
-    config.nav = _of_what_there_is(config.nav)
     return config
 
 
@@ -39,16 +37,3 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             source = path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, source, abs_src_path=str(path)))
     return files
-
-
-def _of_what_there_is(nav: Any) -> Any:
-    """The navigation without pages that are announced in it and not written yet."""
-    if isinstance(nav, list):
-        entries = [_of_what_there_is(entry) for entry in nav]
-        return [entry for entry in entries if entry is not None]
-    if isinstance(nav, dict):
-        ((title, target),) = nav.items()
-        if target == "docs/operations.md" and not (ROOT / target).exists():
-            return None
-        return {title: _of_what_there_is(target)}
-    return nav
