@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,10 +26,13 @@ Tags = Iterable[str] | Callable[..., Iterable[str]]
 class Frame:
     """A computation under way: what its result will depend on, and when it began."""
 
-    __slots__ = ("deps", "leads", "observes", "stamp", "storable", "tags")
+    __slots__ = ("deps", "leads", "observes", "outer", "stamp", "storable", "tags")
 
-    def __init__(self, stamp: int, leads: bool = False, observes: bool = False) -> None:
+    def __init__(
+        self, stamp: int, leads: bool = False, observes: bool = False, outer: Frame | None = None
+    ) -> None:
         self.stamp = stamp
+        self.outer = outer
         self.observes = observes  # depends on all that it reads, cached or not
         self.leads = leads  # others may be waiting for it, or for one that it is part of
         self.tags: set[str] = set()
@@ -67,6 +71,7 @@ def computing(stamp: int, *, leads: bool = False, observes: bool = False) -> Ite
         stamp,
         leads or (outer is not None and outer.leads),
         observes or (outer is not None and outer.observes),
+        outer,
     )
     local.busy.add(frame)  # what is served inside must tell the frame what it depends on
     token = _frame.set(frame)
@@ -77,6 +82,20 @@ def computing(stamp: int, *, leads: bool = False, observes: bool = False) -> Ite
         local.busy.discard(frame)
         if outer is not None:
             outer.absorb(frame)
+
+
+def _after_fork() -> None:
+    # What other threads of the parent were computing is not under way here.
+    here, frame = set(), _frame.get()
+    while frame is not None:
+        here.add(frame)
+        frame = frame.outer
+    local.busy.difference_update(
+        [one for one in local.busy if isinstance(one, Frame) and one not in here]
+    )
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def look_up(
@@ -106,8 +125,7 @@ def look_up(
     absorb(found.deps)
     if copies is None or not found.fresh:
         return Found(value, found.fresh)
-    size = local.size_of(found.value)
-    return Found(value, copy=local.Copy(copies, entry, found.deps, found.stamp, found.expiry, size))
+    return Found(value, copy=local.Copy(copies, entry, found.deps, found.stamp, found.expiry))
 
 
 def look_up_copy(copies: local.Map, key: Hashable, *, newest: int | None) -> Any:
@@ -360,6 +378,8 @@ class _Recipe:
 
     def wrap(self) -> Callable[..., Any]:
         """Results that callers may share are served by a memo, past the function below."""
+        # A key function may look at more than the arguments: the language, the tenant.
+        shares = not callable(self.key)
 
         def call_through(*args: Any, **kwargs: Any) -> Any:
             call = self.begin(args, kwargs)
@@ -367,8 +387,8 @@ class _Recipe:
                 return self.function(*args, **kwargs)
             found = self.find(call)
             if found is not None and found.fresh:
-                if call.usual and not kwargs and found.copy and local.is_immutable(found.value):
-                    memo._keep(args, found.value, *found.copy)
+                if shares and call.usual and not kwargs and found.copy is not None:
+                    found.copy.keep_result(memo, args, found.value)
                 return found.value
             turn = self.wanted(call).turn(found)
             if turn.found is not None:

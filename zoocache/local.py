@@ -9,6 +9,7 @@ caller gets the same object.
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable, Hashable
 from datetime import date, datetime, time, timedelta
@@ -32,6 +33,8 @@ gate: Any = _core.Gate(busy)
 
 Memo: type[Any] = _core.Memo
 
+_COSTS = 500  # what is remembered of an entry beside its value and its tags
+
 _IMMUTABLE = frozenset(
     [type(None), bool, int, float, str, bytes, Decimal, date, datetime, time, timedelta, UUID]
 )
@@ -47,12 +50,24 @@ class Copy(NamedTuple):
     deps: bytes
     stamp: int
     expiry: int
-    size: int
-    """Bytes of memory, estimated."""
 
-    def keep(self, key: Hashable, value: Any) -> None:
-        """Serves the value for the key from now on, to whoever asks the map."""
-        self.map.put(key, value, *self[1:])
+    def keep_rows(self, key: bytes, rows: tuple[tuple[Any, ...], ...]) -> None:
+        """Serves rows for the key from now on, to whoever asks the map, if they can be shared."""
+        cells = [*chain.from_iterable(rows)]
+        # A row with a list in it, of an array, say, is each caller's own.
+        if _IMMUTABLE.issuperset(map(type, cells)):
+            tuples = len(rows) * sys.getsizeof(()) + 8 * (len(cells) + len(rows))
+            size = tuples + sum(map(sys.getsizeof, cells)) + len(key)
+            self.map.put(key, rows, *self[1:], self._with_costs(size))
+
+    def keep_result(self, memo: Any, args: tuple[Any, ...], value: object) -> None:
+        """The same for the result of a function that was called with these arguments."""
+        size = _size_of(value)
+        if size is not None:
+            memo._keep(args, value, *self, self._with_costs(size + sum(map(sys.getsizeof, args))))
+
+    def _with_costs(self, size: int) -> int:
+        return size + len(self.deps) + _COSTS
 
 
 class Map(Protocol):
@@ -91,11 +106,17 @@ def open_level(cache: Cache | None, size: int) -> None:
     _segment, copies = cache.segment, level.map()
 
 
-def close_level() -> None:
-    """Keeps and serves nothing until a level is opened."""
+def close_level(*, counted: bool = True) -> None:
+    """Keeps and serves nothing until a level is opened, and lets go of the segment.
+
+    `counted=False`: its last hits are another process's to count.
+    """
     global copies, _segment
+    level = gate.level
     gate.open(None)
     copies = _segment = None
+    if level is not None:
+        level.close(counted)
 
 
 def copies_of(cache: Cache) -> Map | None:
@@ -115,23 +136,15 @@ def memo(function: Callable[..., Any]) -> Any:
     return Memo(function, gate, types.MethodType)
 
 
-def size_of(encoded: bytes) -> int:
-    """Bytes that a decoded value takes, with what is remembered of its entry: an estimate."""
-    return 500 + 4 * len(encoded)
-
-
-def is_immutable(value: object) -> bool:
-    """Is the value, and all in it, of types that nobody can change?"""
+def _size_of(value: object) -> int | None:
+    """The bytes that a value takes; None if it, or anything in it, can be changed."""
     kind = type(value)
+    size = sys.getsizeof(value)
     if kind is tuple or kind is frozenset:
-        return are_immutable(value)
-    return kind in _IMMUTABLE or isinstance(value, Enum)
-
-
-def are_immutable(values: Any) -> bool:
-    return _IMMUTABLE.issuperset(map(type, values)) or all(map(is_immutable, values))
-
-
-def are_rows_immutable(rows: Any) -> bool:
-    """The same for rows of a query."""
-    return are_immutable(chain.from_iterable(rows))
+        for one in value:  # type: ignore[attr-defined]
+            inner = _size_of(one)
+            if inner is None:
+                return None
+            size += inner
+        return size
+    return size if kind in _IMMUTABLE or isinstance(value, Enum) else None

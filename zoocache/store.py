@@ -46,7 +46,7 @@ class Guard(NamedTuple):
     """What keeps its entries from those of others: a tenant, a test that is rolled back."""
     began: int | None = None
     """The stamp of the start of the work under way, as far as what it loaded may be handed on."""
-    usual: bool = True
+    usual: bool = False
     """Nothing of this applies: what is found may be served again without asking, until somebody
     is busy (zoocache.local)."""
 
@@ -123,6 +123,10 @@ def _refresh() -> _State:
             log_once(f"the cache is off, everything is computed anew: {error}", about=about)
         allowed = all(framework.allows_local() for framework in _frameworks)
         local.open_level(opened, resolved.local if allowed else 0)
+        if (
+            config.generation() != generation
+        ):  # another thread's change: it has closed the one before
+            local.close_level()
         _state = _State(generation, opened, resolved, time.monotonic() + RETRY_SECONDS)
         return _state
 
@@ -176,7 +180,7 @@ def _after_fork() -> None:
     global _state, _lock
     _state, _lock = None, threading.RLock()
     _logged.clear()
-    local.close_level()
+    local.close_level(counted=False)
 
 
 os.register_at_fork(after_in_child=_after_fork)

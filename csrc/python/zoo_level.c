@@ -12,8 +12,12 @@
  * used since the last turn stays.
  *
  * Values must be immutable: every caller gets the same object. Nothing here runs
- * Python code while it holds a borrowed reference. The GIL guards all of it; a
- * build without one keeps nothing.
+ * Python code while it holds a borrowed reference; but an allocation may run
+ * finalizers, which may come in again, or close the level: so the handle is looked
+ * at after the last one. The GIL guards all of it; a build without one keeps nothing.
+ *
+ * A closed level has let go of its segment and of all values, whoever still holds
+ * a Map of it: a function that is not called any more would keep them for ever.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -29,8 +33,8 @@ struct map;
 
 struct level {
     PyObject_HEAD const struct zoo_core *core;
-    zoo_seg *seg;
-    PyObject *owner; /* the Segment: keeps the handle open */
+    zoo_seg *seg;    /* NULL: closed */
+    PyObject *owner; /* the Segment: keeps the handle open; NULL: closed */
     Py_ssize_t most_entries, most_bytes;
     Py_ssize_t entries, bytes; /* in the young dicts */
     uint64_t hits;             /* not counted in the segment yet */
@@ -131,15 +135,15 @@ static PyObject *level_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 static void count_hits(struct level *level)
 {
-    level->core->local_count(level->seg, level->hits);
+    if (level->seg != NULL)
+        level->core->local_count(level->seg, level->hits);
     level->hits = 0;
 }
 
 static void level_dealloc(PyObject *self)
 {
     struct level *level = (struct level *)self; /* no Map is left: each holds its level */
-    if (level->owner != NULL)
-        count_hits(level);
+    count_hits(level);
     Py_XDECREF(level->owner);
     free_object(self);
 }
@@ -151,11 +155,9 @@ static PyObject *level_count(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* Makes room for one more. No allocation: that could run finalizers that change the list. */
-static void turn_over(struct level *level, Py_ssize_t bytes)
+/* Drops what the old dicts have. No allocation: that could run finalizers that change the list. */
+static void turn(struct level *level)
 {
-    if (level->entries < level->most_entries / 2 && level->bytes + bytes <= level->most_bytes / 2)
-        return;
     for (struct map *map = level->maps; map != NULL; map = map->next) {
         PyObject *dropped = map->old;
         map->old = map->young;
@@ -163,6 +165,29 @@ static void turn_over(struct level *level, Py_ssize_t bytes)
         Py_XDECREF(dropped); /* of immutable values: no code of theirs runs */
     }
     level->entries = level->bytes = 0;
+}
+
+/* Makes room for one more. */
+static void turn_over(struct level *level, Py_ssize_t bytes)
+{
+    if (level->entries >= level->most_entries / 2 || level->bytes + bytes > level->most_bytes / 2)
+        turn(level);
+}
+
+/* close(counted): lets go of everything. In a forked child its hits are the parent's to count. */
+static PyObject *level_close(PyObject *self, PyObject *counted)
+{
+    struct level *level = (struct level *)self;
+    PyObject *owner = level->owner;
+    if (counted == Py_True)
+        count_hits(level);
+    level->hits = 0;
+    level->seg = NULL;
+    level->owner = NULL;
+    turn(level);
+    turn(level);
+    Py_XDECREF(owner); /* last: the segment's finalizer may run */
+    Py_RETURN_NONE;
 }
 
 static PyObject *level_map(PyObject *self, PyObject *unused)
@@ -199,6 +224,7 @@ static PyObject *level_len(PyObject *self, PyObject *unused)
 static PyMethodDef level_methods[] = {
     {"map", level_map, METH_NOARGS, "map() -> Map: an empty one"},
     {"count", level_count, METH_NOARGS, "count(): its hits are in the segment's statistics now"},
+    {"close", level_close, METH_O, "close(counted): nothing is kept or served any more"},
     {"held", level_len, METH_NOARGS, "held() -> int: entries in all its maps"},
     {NULL, NULL, 0, NULL}};
 static PyType_Slot level_slots[] = {{Py_tp_new, level_new},
@@ -270,28 +296,35 @@ static void drop(struct map *map, PyObject *key)
         PyErr_Clear();
 }
 
-/* The entry if it may be served now; a new reference. */
-static struct entry *serve(struct map *map, PyObject *key)
+/* May what was found be served now? Else it is dropped. */
+static bool serve(struct map *map, PyObject *key, struct entry *entry)
 {
     struct level *level = map->level;
-    struct entry *entry = look(map, key);
-    if (entry == NULL)
-        return NULL;
+    if (level->seg == NULL)
+        return false;
     if (++entry->hits % RENEW_EVERY != 0 &&
         (zoo_local_quiet(level->seg, &entry->copy) ||
          level->core->local_verify(level->seg, &entry->copy) == ZOO_OK)) {
         if (++level->hits % COUNT_EVERY == 0)
             count_hits(level);
-        return entry;
+        return true;
     }
     drop(map, key);
-    Py_DECREF(entry);
-    return NULL;
+    return false;
+}
+
+/* The entry of a key if it may be served; a new reference, or NULL. */
+static struct entry *get(struct map *map, PyObject *key)
+{
+    struct entry *entry = look(map, key);
+    if (entry != NULL && !serve(map, key, entry))
+        Py_CLEAR(entry);
+    return entry;
 }
 
 static PyObject *map_get(PyObject *self, PyObject *key)
 {
-    struct entry *entry = serve((struct map *)self, key);
+    struct entry *entry = get((struct map *)self, key);
     if (entry == NULL)
         Py_RETURN_NONE;
     PyObject *value = entry->value;
@@ -303,7 +336,7 @@ static PyObject *map_get(PyObject *self, PyObject *key)
 /* find(key) -> (value, dependency hashes, stamp) | None */
 static PyObject *map_find(PyObject *self, PyObject *key)
 {
-    struct entry *entry = serve((struct map *)self, key);
+    struct entry *entry = get((struct map *)self, key);
     if (entry == NULL)
         Py_RETURN_NONE;
     PyObject *found =
@@ -349,22 +382,26 @@ static struct entry *make_entry(struct map *map, PyObject *key, PyObject *value,
 static PyObject *put(struct map *map, PyObject *key, PyObject *value, PyObject *args)
 {
     struct level *level = map->level;
+    if (level->seg == NULL)
+        Py_RETURN_FALSE;
     struct entry *entry = make_entry(map, key, value, args);
     if (entry == NULL)
         return NULL;
     bool kept = entry->bytes <= level->most_bytes / 2 && level->most_entries > 1 &&
-                level->core->local_verify(level->seg, &entry->copy) == ZOO_OK;
-#ifdef Py_GIL_DISABLED
-    kept = false;
-#endif
-    kept = kept && keep(map, key, entry);
+                level->core->local_verify(level->seg, &entry->copy) == ZOO_OK &&
+                keep(map, key, entry);
     Py_DECREF(entry);
-    return PyErr_Occurred() ? NULL : PyBool_FromLong(kept);
+    /* Without memory, or where equal hashes of str and bytes are an error (-bb), it is not kept. */
+    PyErr_Clear();
+    return PyBool_FromLong(kept);
 }
 
 /* put(key, value, entry's key, its dependency hashes, its stamp, its expiry, bytes) -> bool */
 static PyObject *map_put(PyObject *self, PyObject *args)
 {
+#ifdef Py_GIL_DISABLED
+    Py_RETURN_FALSE;
+#endif
     if (PyTuple_Size(args) < 2) {
         PyErr_SetString(PyExc_TypeError, "put() takes a key, a value and what it is verified by");
         return NULL;
@@ -499,14 +536,12 @@ static PyObject *remembered(const struct memo *memo, PyObject *args)
     if (name == NULL)
         return NULL;
     Py_INCREF(map);
-    struct entry *entry = serve(map, name);
-    if (entry != NULL) {
-        if (same_types(entry->key, name)) {
-            value = entry->value;
-            Py_INCREF(value);
-        }
-        Py_DECREF(entry);
+    struct entry *entry = look(map, name);
+    if (entry != NULL && same_types(entry->key, name) && serve(map, name, entry)) {
+        value = entry->value;
+        Py_INCREF(value);
     }
+    Py_XDECREF((PyObject *)entry);
     Py_DECREF(map);
     return value;
 }
@@ -599,8 +634,9 @@ static PyObject *memo_reduce(PyObject *self, PyObject *unused)
 static struct map *map_beside(struct memo *memo, struct map *other)
 {
     if (memo->map == NULL || memo->map->level != other->level) {
+        PyObject *made = level_map((PyObject *)other->level, NULL);
         PyObject *before = (PyObject *)memo->map;
-        memo->map = (struct map *)level_map((PyObject *)other->level, NULL);
+        memo->map = (struct map *)made;
         Py_XDECREF(before);
     }
     return memo->map;
@@ -613,13 +649,16 @@ static struct map *map_beside(struct memo *memo, struct map *other)
 static PyObject *memo_keep(PyObject *self, PyObject *args)
 {
     PyObject *call, *value, *other, *name, *rest;
+#ifdef Py_GIL_DISABLED
+    Py_RETURN_FALSE;
+#endif
     if (PyTuple_Size(args) < 4 || !PyTuple_CheckExact(call = PyTuple_GetItem(args, 0)) ||
         Py_TYPE(other = PyTuple_GetItem(args, 2)) != types_of(self)->map) {
         PyErr_SetString(PyExc_TypeError, "_keep(args, value, map, ...)");
         return NULL;
     }
     name = name_of(call);
-    if (name == NULL)
+    if (name == NULL || ((struct map *)other)->level->seg == NULL)
         Py_RETURN_FALSE;
     value = PyTuple_GetItem(args, 1);
     struct map *map = map_beside((struct memo *)self, (struct map *)other);

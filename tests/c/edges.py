@@ -9,7 +9,7 @@
   function, or says "no edge:" and why it needs none.
 - Every relaxed operation has a comment near it that says why, or one in its
   function that begins with "Relaxed".
-- Steps of the models (N3, F7) that are cited are steps of a model in docs/design/models/.
+- Steps of the models (N3, F7, T8) that are cited are steps of a model in docs/design/models/.
 - Memory orders are named in zoo_atomic.h only, and nothing is volatile but an asm.
 
 "Near" is the same line, the three before it, or the next one, within the function.
@@ -28,7 +28,7 @@ OPERATION = re.compile(
 )
 DEFINITION = re.compile(r"^ \*  E(\d+) +.*")
 CITATION = re.compile(r"\bE(\d+)(?:/([RA]))?")
-STEP = re.compile(r"\b([NF]\d+)\b")
+STEP = re.compile(r"\b([NFT]\d+)\b")
 BEFORE, AFTER = 3, 1
 
 

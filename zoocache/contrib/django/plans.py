@@ -208,8 +208,8 @@ def _find_shared(plan: Plan, key: bytes, alias: str, newest: int | None) -> Any:
     found = look_up(target, _entry_of(key), plan.decode(alias), newest=newest)
     if found is None:
         return None
-    if found.copy is not None and local.are_rows_immutable(found.value):
-        found.copy.keep(key, found.value)
+    if found.copy is not None:
+        found.copy.keep_rows(key, found.value)
     return plan.answer(found.value, alias)
 
 

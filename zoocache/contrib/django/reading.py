@@ -238,8 +238,8 @@ class _Read:
             if kept is not None:
                 return Found(kept)
         found = look_up(self.target, key, _decode, newest=newest)
-        if found is not None and found.copy is not None and local.are_rows_immutable(found.value):
-            found.copy.keep(key, found.value)
+        if found is not None and found.copy is not None:
+            found.copy.keep_rows(key, found.value)
         return found
 
     def _compare(self, key: bytes, sql: str, params: Any, found: Found) -> Any:
