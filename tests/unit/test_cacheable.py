@@ -927,9 +927,6 @@ class Transaction:
     def observe(self, tags):
         pass
 
-    def allows_local(self):
-        return True
-
     def guard(self):
         return self.answer
 

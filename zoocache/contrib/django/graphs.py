@@ -87,7 +87,7 @@ def _freeze(instance: Any, place: Any, parts: tuple[str, ...]) -> Node:
         (name, _attribute(instance, queryset, parts), _kind(queryset), _rows(queryset, place))
         for name, queryset in inside.pop(_PREFETCHED, {}).items()
     )
-    if not (local.are_immutable(inside.values()) and state.keys() <= _STATE):
+    if local.size_of(tuple(inside.values())) is None or not state.keys() <= _STATE:
         raise Unlike
     values, states = tuple(inside.items()), tuple(state.items())
     return Node(type(instance), values, states, related, prefetched)
@@ -192,8 +192,9 @@ class _Unmade:
 
 
 def size_of(graph: Graph) -> int:
-    """Bytes that a graph takes: an estimate."""
-    return 400 * len(graph.nodes) + sum(80 * len(node.values) for node in graph.nodes)
+    """Bytes that a graph takes, about: its values, and what holds them."""
+    values = sum(local.size_of(node.values) or 0 for node in graph.nodes)
+    return values + 400 * len(graph.nodes)
 
 
 def same(one: Graph, other: Graph) -> bool:
