@@ -28,7 +28,7 @@ class Announcement:
 
     def __init__(self, tags: frozenset[str] | None, *, session: str, quarantine: float) -> None:
         self.tags = tags
-        self._announced = _few(tags)
+        self._announced = tags if tags is None or len(tags) <= MOST_TAGS else _few(tags)
         self._session = session
         self._quarantine = quarantine
         self._intents: list[Intent] = []
@@ -55,8 +55,10 @@ class Announcement:
         Raises nothing. After an asynchronous exception it can be done again.
         """
         if self._announced == self.tags or end is End.UNKNOWN:
-            settled = [intent.settle(end) for intent in self._intents]
-            if not settled or not all(settled):
+            settled = bool(self._intents)
+            for intent in self._intents:
+                settled = intent.settle(end) and settled
+            if not settled:
                 bump(self.tags)
         else:
             bump(self.tags)  # they are finer than what was announced
@@ -69,9 +71,7 @@ class Announcement:
             self.settle(End.UNKNOWN)
 
 
-def _few(tags: frozenset[str] | None) -> frozenset[str] | None:
-    if tags is None or len(tags) <= MOST_TAGS:
-        return tags
+def _few(tags: frozenset[str]) -> frozenset[str] | None:
     roots = frozenset(tag.partition(":")[0] for tag in tags)
     return roots if len(roots) <= MOST_TAGS else None
 

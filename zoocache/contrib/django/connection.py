@@ -19,14 +19,15 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from django.db import connections
 
 from zoocache import codec, store
-from zoocache.cacheable import current_frame
+from zoocache.cacheable import Frame, current_frame
 from zoocache.contrib.django import tags
-from zoocache.contrib.django.cursors import watch_rows
+from zoocache.contrib.django.cursors import watch_end, watch_rows
 from zoocache.contrib.django.databases import (
     driver_in_transaction,
     identity_of,
@@ -90,6 +91,7 @@ class ConnectionState:
         self._writing = 0
         self.leading = 0  # flights of this connection's reads: others may be waiting for it
         self._raw_begin = False
+        self._ref = weakref.ref(self)
         self._held: dict[int, Any] = {}  # cursors whose statement is not over, by raw connection
         self.written = Written()
         self.begun = False  # has a statement of the transaction run?
@@ -104,8 +106,10 @@ class ConnectionState:
 
     def in_transaction(self) -> bool:
         """Is work open that nobody else can see yet?"""
+        if not self._commits_itself():
+            return True
         raw = self.connection.connection
-        return not self._commits_itself() or any(held is raw for held in self._held.values())
+        return bool(self._held) and any(held is raw for held in self._held.values())
 
     def _commits_itself(self) -> bool:
         """Is a write committed with its statement? Asks the driver, which sees a raw BEGIN too."""
@@ -116,7 +120,7 @@ class ConnectionState:
             return only_test_blocks(connection)
         if not connection.autocommit:
             return False
-        return not self._raw_begin and not driver_in_transaction(connection)
+        return not (self._raw_begin or driver_in_transaction(connection))
 
     @property
     def pinned(self) -> bool:
@@ -184,12 +188,15 @@ class ConnectionState:
 
     def identity(self) -> bytes:
         """Names the database and the way this connection sees it, for keys."""
+        return self._database() + self.namespace()
+
+    def _database(self) -> bytes:
         if self._identity is None or self._raw is not self.connection.connection:
             self._raw = self.connection.connection
             self._identity = identity_of(self.connection)
             self._name = None
             self.foreign_session = False
-        return self._identity + self.namespace()
+        return self._identity
 
     def namespace(self) -> bytes:
         """What its rows depend on beside the database: the scope, a test that is rolled back."""
@@ -203,9 +210,9 @@ class ConnectionState:
             look_for_ended(self.connection, self._session().name, target)
 
     def _session(self) -> Session:
-        self.identity()
+        database = self._database()
         if self._name is None:
-            self._name = name_of(self.connection, self._identity or b"")
+            self._name = name_of(self.connection, database)
         return session_of(self.connection, self._name)
 
     def connected(self) -> None:
@@ -219,8 +226,9 @@ class ConnectionState:
         frame = current_frame()
         if frame is not None:
             frame.storable = False  # a rollback would take back what it may read from now on
-        writers = {state for state in soiled_states() if state.written.dirty} | {self}
-        _writers.set(tuple(map(weakref.ref, writers)))
+        if self._ref not in _writers.get():
+            others = (state._ref for state in soiled_states() if state.written.dirty)
+            _writers.set((self._ref, *others))
         self.written.add(written, tables)
 
     def forget(self) -> None:
@@ -232,7 +240,9 @@ class ConnectionState:
         """Publishes what is still owed: of a transaction that ended unseen, by a close or in the
         driver, and of a write whose own publication was prevented by an asynchronous exception.
         """
-        if (self.written.owed or self.begun) and not self._writing and not self.in_transaction():
+        if self._writing or not (self.begun or self.written.owed):
+            return
+        if not self.in_transaction():
             self._over(End.COMMITTED)  # at worst needless, after a rollback
 
     def _write(
@@ -292,35 +302,36 @@ class ConnectionState:
         written: set[str],
         tables: Iterable[str] | None,
         run: Callable[[], Any],
-        learned: Callable[[Any], Iterable[str]],
+        learned: Callable[[Any], Iterable[str]] | None,
     ) -> Any:
         """Runs an ORM write of the given tags; `learned` gives more from its result.
 
         `tables` None: it may change any table.
         """
-        self.connection.ensure_connection()  # before that, nobody knows what autocommit is
+        if self.connection.connection is None:  # nobody knows then what autocommit is
+            self.connection.ensure_connection()
         self.settle()
-        # A field may run SQL of its own while its value is made (pre_save).
-        compiler.as_sql = self.in_the_open(compiler.as_sql)
 
-        def statement() -> Any:
+        def learning() -> Any:
             result = self.statement(run)
-            self.soil(learned(result), ())
+            self.soil(learned(result), ())  # type: ignore[misc]
             return result
 
-        return self._write(written, tables, statement)
+        statement = partial(self.statement, run) if learned is None else learning
+        # A field may run SQL of its own while its value is made (pre_save).
+        compiler.as_sql = partial(self.in_the_open, compiler.as_sql)
+        try:
+            return self._write(written, tables, statement)
+        finally:
+            del compiler.as_sql
 
-    def in_the_open(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A call within an ORM statement that may run statements which are none of the ORM's."""
-
-        def calling(*args: Any, **kwargs: Any) -> Any:
-            depth, self._depth = self._depth, 0
-            try:
-                return call(*args, **kwargs)
-            finally:
-                self._depth = depth
-
-        return calling
+    def in_the_open(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Makes a call within an ORM statement that may run others, which are none of the ORM's."""
+        depth, self._depth = self._depth, 0
+        try:
+            return call(*args, **kwargs)
+        finally:
+            self._depth = depth
 
     # Every statement passes here
 
@@ -333,14 +344,17 @@ class ConnectionState:
         context: dict[str, Any],
     ) -> Any:
         """The execute wrapper: sees what the compilers do not."""
-        self.settle()
-        if self.in_transaction():
+        if not self._writing:
+            self.settle()
+        if not self.begun and self.in_transaction():
             self._begin(_now())
-        self._warn_frame()
+        frame = current_frame()
+        if frame is not None:
+            self._warn_frame(frame)
         if self._depth:
             if self._chunked:
-                self.unfinished.add(context["cursor"])
-            return self.in_the_open(execute)(sql, params, many, context)  # other wrappers
+                self._await(context["cursor"])
+            return self.in_the_open(execute, sql, params, many, context)  # other wrappers
         text = sql if isinstance(sql, str) else text_of(sql, context)
         effect = effect_of(text)
         if effect.session:
@@ -366,11 +380,8 @@ class ConnectionState:
         if not self.begun:
             self.begun, self.stamp = True, stamp
 
-    def _warn_frame(self) -> None:
+    def _warn_frame(self, frame: Frame) -> None:
         """Tells the computation under way what the statement that it is about to run may see."""
-        frame = current_frame()
-        if frame is None:
-            return
         foreign = self.foreign_session and options().scope is None
         if self.written.dirty or self.pinned or foreign:
             frame.storable = False
@@ -391,12 +402,12 @@ class ConnectionState:
             frame = current_frame()
             if frame is not None and frame.observes:
                 frame.storable = False  # nobody knows which tables
-            self.unfinished.add(cursor)
+            self._await(cursor)
             return run()
         tables = reached(effect.tables) if effect.kind is Kind.WRITE else None
         if effect.returning and self.connection.vendor == "sqlite":
-            watch_rows(cursor)
-            self._held[id(cursor)] = self.connection.connection
+            watch_rows(cursor, self)
+            self._hold(cursor)
         roots = {tags.root(table) for table in tables or ()}
         return self._write(roots, tables, run)
 
@@ -407,7 +418,7 @@ class ConnectionState:
             self.settle()
             if self.in_transaction():
                 self._begin(_now())
-            self._held[id(cursor)] = self.connection.connection
+            self._hold(cursor)
             result = self._write((), None, lambda: call(*args, **kwargs))
             if self.in_transaction():
                 self._begin(None)
@@ -424,6 +435,16 @@ class ConnectionState:
                 yield value
         finally:
             self.written.publish()
+
+    def _await(self, cursor: Any) -> None:
+        """The cursor's rows are read later: until its end, a snapshot may be pinned."""
+        watch_end(cursor, self)
+        self.unfinished.add(cursor)
+
+    def _hold(self, cursor: Any) -> None:
+        """The cursor's statement may not be over before the cursor is."""
+        watch_end(cursor, self)
+        self._held[id(cursor)] = self.connection.connection
 
     def ended(self, cursor: Any) -> None:
         """The cursor was closed, dropped or used anew, or its last row fetched."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -43,6 +44,9 @@ from zoocache.contrib.django.cursors import watch
 from zoocache.contrib.django.reading import mark_of, observe, read
 
 _PATCHED = "_zoocache_patched"
+# Class and instances both have it: to ask an instance's __dict__ makes CPython build one, and
+# every attribute of the compiler slower.
+_WRITING = "_zoocache_writing"
 
 
 def install() -> None:
@@ -50,6 +54,7 @@ def install() -> None:
     if getattr(SQLCompiler, _PATCHED, False):
         return
     setattr(SQLCompiler, _PATCHED, True)
+    setattr(SQLCompiler, _WRITING, False)
     SQLCompiler.execute_sql = _seeing_select(SQLCompiler.execute_sql)  # type: ignore[method-assign]
     for compiler, name in (
         (SQLInsertCompiler, "execute_sql"),
@@ -85,6 +90,10 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
+        if self._zoocache_writing:
+            # Inside an update the frame is open already: this is its super() call.
+            return original(self, result_type, chunked_fetch, *args, **kwargs)
+
         def execute() -> Any:
             return hook_connection(self.connection).statement(
                 lambda: original(self, result_type, chunked_fetch, *args, **kwargs),
@@ -92,7 +101,6 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
             )
 
         if isinstance(self, writing.WRITE_COMPILERS):
-            # Inside an update the frame is open already: this is its super() call.
             return _write(self, execute)
         mark = mark_of(self.query)
         if mark is not None:
@@ -108,14 +116,14 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
 def _seeing_write(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return _write(self, lambda: original(self, *args, **kwargs))
+        if self._zoocache_writing:
+            return original(self, *args, **kwargs)
+        return _write(self, partial(original, self, *args, **kwargs))
 
     return execute_sql
 
 
 def _write(compiler: Any, run: Callable[[], Any]) -> Any:
-    if compiler.__dict__.get("_zoocache_writing"):
-        return run()
     compiler._zoocache_writing = True
     try:
         return hook_connection(compiler.connection).write(
@@ -123,11 +131,10 @@ def _write(compiler: Any, run: Callable[[], Any]) -> Any:
             writing.tags_of(compiler),
             writing.tables_of(compiler),
             run,
-            lambda result: writing.tags_of_result(compiler, result),
+            writing.learning(compiler),
         )
     finally:
-        del compiler._zoocache_writing
-        compiler.__dict__.pop("as_sql", None)
+        compiler._zoocache_writing = False
 
 
 def hook_connection(connection: Any) -> ConnectionState:
@@ -151,7 +158,7 @@ def hook_connection(connection: Any) -> ConnectionState:
     connection._commit = lambda: state.commit(commit)
     connection._rollback = lambda: state.rollback(rollback)
     connection._set_autocommit = _set_autocommit
-    connection.connect = state.in_the_open(connection.connect)
+    connection.connect = partial(state.in_the_open, connection.connect)
     return state
 
 
