@@ -28,7 +28,7 @@ class Announcement:
 
     def __init__(self, tags: frozenset[str] | None, *, session: str, quarantine: float) -> None:
         self.tags = tags
-        self._announced = _few(tags)
+        self._announced = tags if tags is None or len(tags) <= MOST_TAGS else _few(tags)
         self._session = session
         self._quarantine = quarantine
         self._intents: list[Intent] = []
@@ -78,9 +78,7 @@ class Announcement:
             self.settle(End.UNKNOWN)
 
 
-def _few(tags: frozenset[str] | None) -> frozenset[str] | None:
-    if tags is None or len(tags) <= MOST_TAGS:
-        return tags
+def _few(tags: frozenset[str]) -> frozenset[str] | None:
     roots = frozenset(tag.partition(":")[0] for tag in tags)
     return roots if len(roots) <= MOST_TAGS else None
 

@@ -13,6 +13,7 @@ MOST_TAGS: int = lib.ZOO_LANE_TAGS
 """An intent of more tags announces everything."""
 
 _MOST_QUARANTINED: int = lib.ZOO_LANES
+_TICKET = ffi.typeof("uint64_t *")
 
 
 class End(enum.IntEnum):
@@ -39,7 +40,7 @@ class Intent:
     def __init__(self, cache: Cache) -> None:
         self._handle = cache.segment.handle
         self._tags = b""  # for the ring of events: a lane has hashes only
-        self._ticket = ffi.new("uint64_t *")
+        self._ticket = ffi.new(_TICKET)
 
     def announce(self, tags: Iterable[str] | None, session: str, quarantine: float) -> bool:
         """False if the segment was retired: its successor must be told, too.

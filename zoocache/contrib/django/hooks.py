@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -41,6 +42,9 @@ from zoocache.contrib.django.transactions import soiled_states
 
 _PATCHED = "_zoocache_patched"
 _SCOPED = "ZOOCACHE['SCOPE']"  # among those who keep copies from being served unasked
+# Class and instances both have it: to ask an instance's __dict__ makes CPython build one, and
+# every attribute of the compiler slower.
+_WRITING = "_zoocache_writing"
 
 
 def install() -> None:
@@ -48,6 +52,7 @@ def install() -> None:
     if getattr(SQLCompiler, _PATCHED, False):
         return
     setattr(SQLCompiler, _PATCHED, True)
+    setattr(SQLCompiler, _WRITING, False)
     SQLCompiler.execute_sql = _seeing_select(SQLCompiler.execute_sql)  # type: ignore[method-assign]
     for compiler, name in (
         (SQLInsertCompiler, "execute_sql"),
@@ -83,6 +88,10 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
+        if self._zoocache_writing:
+            # Inside an update the frame is open already: this is its super() call.
+            return original(self, result_type, chunked_fetch, *args, **kwargs)
+
         def execute() -> Any:
             return hook_connection(self.connection).statement(
                 lambda: original(self, result_type, chunked_fetch, *args, **kwargs),
@@ -90,7 +99,6 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
             )
 
         if isinstance(self, writing.WRITE_COMPILERS):
-            # Inside an update the frame is open already: this is its super() call.
             return _write(self, execute)
         mark = mark_of(self.query)
         if mark is not None:
@@ -106,14 +114,14 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
 def _seeing_write(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return _write(self, lambda: original(self, *args, **kwargs))
+        if self._zoocache_writing:
+            return original(self, *args, **kwargs)
+        return _write(self, partial(original, self, *args, **kwargs))
 
     return execute_sql
 
 
 def _write(compiler: Any, run: Callable[[], Any]) -> Any:
-    if compiler.__dict__.get("_zoocache_writing"):
-        return run()
     compiler._zoocache_writing = True
     try:
         return hook_connection(compiler.connection).write(
@@ -121,11 +129,10 @@ def _write(compiler: Any, run: Callable[[], Any]) -> Any:
             writing.tags_of(compiler),
             writing.tables_of(compiler),
             run,
-            lambda result: writing.tags_of_result(compiler, result),
+            writing.learning(compiler),
         )
     finally:
-        del compiler._zoocache_writing
-        compiler.__dict__.pop("as_sql", None)
+        compiler._zoocache_writing = False
 
 
 def hook_connection(connection: Any) -> ConnectionState:
@@ -152,7 +159,7 @@ def hook_connection(connection: Any) -> ConnectionState:
     connection._commit = lambda: state.commit(commit)
     connection._rollback = lambda: state.rollback(rollback)
     connection._set_autocommit = _set_autocommit
-    connection.connect = state.in_the_open(connection.connect)
+    connection.connect = partial(state.in_the_open, connection.connect)
     state.stir()  # it may be in use already
     state.calm()
     return state

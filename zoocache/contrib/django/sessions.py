@@ -50,9 +50,12 @@ class OwnSession:
 
     def identity(self) -> bytes:
         """Names the database and the way this session sees it, for keys."""
+        return self._database() + self.namespace()
+
+    def _database(self) -> bytes:
         if not self._identity or self._raw is not self.connection.connection:
             self._look_anew()
-        return self._identity + self.namespace()
+        return self._identity
 
     def namespace(self) -> bytes:
         """What its rows depend on beside the database: the scope, a test that is rolled back."""
@@ -62,9 +65,9 @@ class OwnSession:
 
     def named(self) -> Session:
         """What announcements say of it."""
-        self.identity()
+        database = self._database()
         if self._name is None:
-            self._name = name_of(self.connection, self._identity)
+            self._name = name_of(self.connection, database)
         # SQLite's work ends with its process.
         quarantine = 0 if self.connection.vendor == "sqlite" else options().quarantine
         return Session(self._name, quarantine)

@@ -67,7 +67,7 @@ class Transactions:
 
     def calm(self, *, autocommit: bool = False) -> None:
         """Looks whether all of that is over. `autocommit`: that is about to be on."""
-        if self._is_usual(autocommit):
+        if self._token in local.busy and self._is_usual(autocommit):
             local.busy.discard(self._token)
 
     def _is_usual(self, autocommit: bool) -> bool:
@@ -88,12 +88,10 @@ class Transactions:
 
     def in_transaction(self) -> bool:
         """Is work open that nobody else can see yet?"""
+        if self._pipelines or not self._commits_itself():
+            return True
         raw = self.connection.connection
-        return (
-            bool(self._pipelines)
-            or not self._commits_itself()
-            or any(held is raw for held in self._held.values())
-        )
+        return bool(self._held) and any(held is raw for held in self._held.values())
 
     def _commits_itself(self) -> bool:
         """Is a write committed with its statement, or with the pipeline that it is in?
@@ -145,8 +143,9 @@ class Transactions:
         frame = current_frame()
         if frame is not None:
             frame.storable = False  # a rollback would take back what it may read from now on
-        writers = {state for state in soiled_states() if state.written.dirty} | {self}
-        _writers.set(tuple(map(weakref.ref, writers)))
+        if self._token not in _writers.get():
+            others = (state._token for state in soiled_states() if state.written.dirty)
+            _writers.set((self._token, *others))
         self.written.add(written, tables)
 
     def _write(
@@ -243,7 +242,9 @@ class Transactions:
         """Publishes what is still owed: of a transaction that ended unseen, by a close or in the
         driver, and of a write whose own publication was prevented by an asynchronous exception.
         """
-        if (self.written.owed or self.begun) and not self._writing and not self.in_transaction():
+        if self._writing or not (self.begun or self.written.owed):
+            return
+        if not self.in_transaction():
             self._over(End.COMMITTED)  # at worst needless, after a rollback
 
     def _over(self, end: End) -> None:
