@@ -258,7 +258,8 @@ MUTANTS = {
         "if (!zoo_name_leads_to(object, old_fd) || !zoo_name_leads_to(next, fd))", "if (0)",
         "not-displaced"),
     "drop-trusts-an-old-look": (
-        "zoo_retire.c", "looked >= ZOO_LOOK_NS)", "looked >= 1000 * ZOO_LOOK_NS)", "lost-name-told"),
+        "zoo_retire.c", "looked >= ZOO_LOOK_NS)", "looked >= 1000 * ZOO_LOOK_NS)",
+        "lost-name-told"),
     "made-at-once": (
         "zoo_name.c", "zoo_retire_outwait(); /* invariant 3 */", "", "not-made-at-once"),
     "counting-does-not-look": (
