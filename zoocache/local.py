@@ -28,6 +28,8 @@ busy: set[Any] = set()
 transaction, a computation whose dependencies are gathered. Then whoever serves
 copies must ask what applies to the thread at hand."""
 
+_CLOSED = "no level"  # among the busy: what has changed, settings, say, applies from now on
+
 gate: Any = _core.Gate(busy)
 """`gate.level` is the level to serve from, None where there is none."""
 
@@ -98,6 +100,7 @@ def open_level(cache: Cache | None, size: int) -> None:
     """Keeps copies of this segment's entries from now on, of `size` bytes; None: of none."""
     global copies, _segment
     close_level()
+    busy.discard(_CLOSED)
     if cache is None or not size:
         return
     address = int(_core.ffi.cast("uintptr_t", cache.segment.handle))
@@ -112,6 +115,7 @@ def close_level(*, counted: bool = True) -> None:
     `counted=False`: its last hits are another process's to count.
     """
     global copies, _segment
+    busy.add(_CLOSED)
     level = gate.level
     gate.open(None)
     copies = _segment = None

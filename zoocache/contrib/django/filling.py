@@ -103,7 +103,8 @@ def filler_of(compiler: Any, queryset: Any) -> Filler | None:
             return None
         return Filler(writer.function(), tuple(writer.models), expressions, own)
     maker = _VALUES.get(kind)
-    return None if maker is None else Filler(maker(queryset), (), expressions, own)
+    build = None if maker is None else maker(queryset)
+    return None if build is None else Filler(build, (), expressions, own)
 
 
 def _is_one_column(expression: Any) -> bool:
@@ -119,7 +120,10 @@ def _dicts(queryset: Any) -> Build:
     return build
 
 
-def _tuples(queryset: Any) -> Build:
+def _tuples(queryset: Any) -> Build | None:
+    if not _in_order(queryset):
+        return None
+
     def build(rows: Iterable[Row], alias: str) -> list[Any]:
         return list(rows)
 
@@ -133,13 +137,23 @@ def _flat(queryset: Any) -> Build:
     return build
 
 
-def _named(queryset: Any) -> Build:
+def _named(queryset: Any) -> Build | None:
+    if not _in_order(queryset):
+        return None
     kind = create_namedtuple_class(*_names(queryset, named=True))
 
     def build(rows: Iterable[Row], alias: str) -> list[Any]:
         return [tuple.__new__(kind, row) for row in rows]
 
     return build
+
+
+def _in_order(queryset: Any) -> bool:
+    """Are the columns in the order that was asked for? Before Django 5.2, annotations come last."""
+    if not queryset._fields or getattr(queryset.query, "selected", None):
+        return True
+    names = _names(queryset, named=False)
+    return names[: len(queryset._fields)] == list(queryset._fields)
 
 
 def _names(queryset: Any, *, named: bool) -> list[str]:
@@ -151,7 +165,7 @@ def _names(queryset: Any, *, named: bool) -> list[str]:
     return [*query.extra_select, *query.values_select, *query.annotation_select]
 
 
-_VALUES: dict[Any, Callable[[Any], Build]] = {
+_VALUES: dict[Any, Callable[[Any], Build | None]] = {
     ValuesIterable: _dicts,
     ValuesListIterable: _tuples,
     FlatValuesListIterable: _flat,
@@ -165,6 +179,11 @@ def is_plain(model: type[Model]) -> bool:
     return (
         getattr(model.from_db, "__func__", None) is Model.from_db.__func__  # type: ignore[attr-defined]
         and model.__init__ is Model.__init__
+        and type(model).__call__ is type.__call__
+        # Model's own calls the next one, of a class that stands behind it.
+        and not any(
+            "__init__" in vars(c) for c in model.__mro__[model.__mro__.index(Model) + 1 : -1]
+        )
         and model.__new__ is object.__new__
         and model.__setattr__ is object.__setattr__
         and all(

@@ -41,7 +41,7 @@ from zoocache.contrib.django.reading import mark_of, observe, read
 from zoocache.contrib.django.transactions import soiled_states
 
 _PATCHED = "_zoocache_patched"
-_SCOPED = "ZOOCACHE['SCOPE']"  # among those who keep copies from being served unasked
+_CAREFUL = "ZOOCACHE"  # among the busy: of which each read must ask the settings
 # Class and instances both have it: to ask an instance's __dict__ makes CPython build one, and
 # every attribute of the compiler slower.
 _WRITING = "_zoocache_writing"
@@ -175,6 +175,9 @@ def _settings_changed(*, setting: str, **kwargs: Any) -> None:
     if setting == "ZOOCACHE":
         config.changed()
         patterns.refresh()
+        for state in open_states():
+            state.stir()
+            state.calm()
 
 
 class DjangoFramework:
@@ -211,6 +214,7 @@ class DjangoFramework:
 
     def allows_local(self) -> bool:
         given = options.options()
+        free = given.usable and not given.shadow
         # Rows that depend on the connection's scope are nobody else's.
-        (local.busy.add if given.scope else local.busy.discard)(_SCOPED)
-        return given.usable and not given.shadow
+        (local.busy.discard if free and given.scope is None else local.busy.add)(_CAREFUL)
+        return free

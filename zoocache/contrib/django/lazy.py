@@ -109,9 +109,6 @@ class LazyQuerySet(QuerySet[M]):
         QuerySet.__init__(built, model=self.model, using=self._db, hints=self._hints)
         return recipes.build(recipe, built)
 
-    def _mark(self) -> Mark | None:
-        return mark_of(self.query) if self._recipe is None else self._recipe[0].mark
-
     @property
     def ordered(self) -> bool:
         return super().ordered if self._recipe is None else self._recipe[0].ordered
@@ -145,8 +142,8 @@ class LazyQuerySet(QuerySet[M]):
         return DEFAULT_DB_ALIAS if plain else self.db
 
     def _fetch_all(self) -> None:
-        if self._result_cache is None:
-            if self._prefetch_related_lookups and self._recipe is not None:
+        if self._result_cache is None and self._recipe is not None:
+            if self._prefetch_related_lookups:
                 whole = plans.whole(self, self._alias(), self._fetch_parts)
                 if whole is not None:
                     self._result_cache, self._prefetch_done = whole, True
@@ -168,11 +165,15 @@ class LazyQuerySet(QuerySet[M]):
         return len(self._result_cache)
 
     def count(self) -> int:
-        found = self._answer(plans.COUNT) if self._result_cache is None else None
+        found = None
+        if self._result_cache is None and self._recipe is not None:
+            found = self._answer(plans.COUNT)
         return super().count() if found is None else found
 
     def exists(self) -> bool:
-        found = self._answer(plans.EXISTS) if self._result_cache is None else None
+        found = None
+        if self._result_cache is None and self._recipe is not None:
+            found = self._answer(plans.EXISTS)
         return super().exists() if found is None else found
 
     def get(self, *args: Any, **kwargs: Any) -> M:
@@ -237,14 +238,19 @@ class LazyQuerySet(QuerySet[M]):
         plain = self._built()
         query = plain.query
         result = step.method(plain, *args, **kwargs)
+        _note_shape()
         if not step.is_known(query, call) or not isinstance(result, LazyQuerySet):
             shape.children[key] = None
             return result
         replay = step.replay(call, args, kwargs)
         child = shape.children[key] = Shape(shape, key, replay, len(call[1]), result)
-        _note_shape()
         result._recipe = child, values + call[1]
         return result
+
+
+def mark_in(queryset: Any) -> Mark | None:
+    """The mark of a queryset's query, which need not be built for that."""
+    return mark_of(queryset.query) if queryset._recipe is None else queryset._recipe[0].mark
 
 
 class _Step:
@@ -364,10 +370,14 @@ _DJANGOS = (
 )
 
 
+# Names that a queryset class of somebody's may have, too.
+_OURS = [name for name in vars(LazyQuerySet) if name[0] == "_" != name[1]]
+
+
 @functools.cache
 def _may_be_lazy(kind: type[Any]) -> bool:
     """Is the class Django's in all that a recipe leaves out?"""
-    for name in _DJANGOS:
+    for name in (*_DJANGOS, *_OURS):
         owner = next(one for one in kind.__mro__ if name in vars(one))
         if owner is not LazyQuerySet and owner not in QuerySet.__mro__:
             return False
@@ -405,6 +415,7 @@ def start(kind: Any, model: Any, using: str | None, hints: Any, ttl: float | Non
             return queryset
 
         root = _roots[key] = Shape(None, (), replay, 0, queryset)
+        _note_shape()
     new = _new(kind)
     own = new.__dict__
     own.update(root.attributes)

@@ -13,6 +13,7 @@ its SQL (reading.py), as those of all other querysets do.
 
 from __future__ import annotations
 
+import threading
 from asyncio import _get_running_loop
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -110,9 +111,19 @@ EXISTS: Final = Question("exists", QuerySet.exists, _is_any)
 # Where a plan would stand if Django alone can answer.
 _UNPLANNED: Final = None
 
-_identities: dict[str, bytes] = {}
-"""Of this process's databases, by alias; a reconnection may change them."""
-connection_listeners.append(lambda alias: _identities.pop(alias, None))
+
+class _Here(threading.local):
+    """The states of this thread's connections, which Django takes microseconds to find.
+
+    By alias. Two threads' connections of one alias may lead to different databases.
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[str, ConnectionState] = {}
+
+
+_here = _Here()
+connection_listeners.append(lambda alias: _here.states.pop(alias, None))
 
 
 def find(question: Question, recipe: Recipe, alias: str) -> Any:
@@ -123,12 +134,13 @@ def find(question: Question, recipe: Recipe, alias: str) -> Any:
         return None
     if _get_running_loop() is not None:
         as_django_does()
+        return _find_when_busy(plan, values, alias)  # a task may have connections of its own
     if local.busy:
         return _find_when_busy(plan, values, alias)
-    identity = _identities.get(alias)
-    if identity is None:
-        identity = _identities[alias] = _digest(state_of(connections[alias]))
-    key = plan.token + identity + key_of(values)
+    state = _here.states.get(alias)
+    if state is None:
+        state = _here.states[alias] = state_of(connections[alias])
+    key = plan.token + state.session.digest() + key_of(values)
     copies = local.copies
     if copies is not None:
         rows = copies.get(key)
@@ -149,8 +161,6 @@ def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | N
     if target is None or copies is None or key is None:
         fetch()
         return None
-    if _get_running_loop() is not None:
-        as_django_does()
     graph = copies.get(key)
     if graph is not None:
         return graphs.thaw(graph)
@@ -175,14 +185,16 @@ def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | N
 def _whole_key(recipe: Recipe, alias: str) -> bytes | None:
     shape, values = recipe
     plan: Plan | None = shape.plans.get((ROWS, alias))
-    identity = _identities.get(alias)
+    state = _here.states.get(alias)
     listens = pre_init.receivers or post_init.receivers
-    if plan is None or identity is None or local.busy or listens or not shape.has_graph:
+    if plan is None or state is None or local.busy or listens or not shape.has_graph:
+        return None
+    if _get_running_loop() is not None:  # a task may have connections of its own
         return None
     # Of what has a ttl, each part has one of its own.
     if shape.mark.ttl is not None or store.settings().ttl is not None:
         return None
-    return b"g" + plan.token + identity + key_of(values)
+    return b"g" + plan.token + state.session.digest() + key_of(values)
 
 
 def _find_when_busy(plan: Plan, values: tuple[Any, ...], alias: str) -> Any:
@@ -213,12 +225,11 @@ def _find_shared(plan: Plan, key: bytes, alias: str, newest: int | None) -> Any:
     return plan.answer(found.value, alias)
 
 
-def _digest(state: ConnectionState) -> bytes:
-    return blake2b(state.identity(), digest_size=16).digest()
-
-
 def _key(plan: Plan, state: ConnectionState, values: tuple[Any, ...]) -> bytes:
-    return plan.token + _digest(state) + key_of(values)
+    digest, namespace = state.session.digest(), state.session.namespace()
+    if namespace:
+        digest = blake2b(digest + namespace, digest_size=16).digest()
+    return plan.token + digest + key_of(values)
 
 
 def _entry_of(key: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from django.db.models import Model, QuerySet
@@ -30,16 +29,13 @@ class ZooQuerySet(TypedQuerySet[M, Row]):
     one; the mark survives chaining. Everything else is Django's.
     """
 
-    if TYPE_CHECKING:
-        _mark: Callable[[], Mark | None]
-
     def zoocache(self, *, ttl: float | Unset | None = UNSET) -> Self:
         """The same queryset, cached, for `ttl` seconds (None: no expiry; default: the setting's).
 
         Raises ConfigError for a ttl that is not positive.
         """
         if isinstance(ttl, Unset):
-            known = self._mark()
+            known = lazy.mark_in(self)
             seconds = known.ttl if known else None
         else:
             seconds = check_ttl(ttl)
@@ -54,7 +50,7 @@ class ZooQuerySet(TypedQuerySet[M, Row]):
         return clone  # type: ignore[no-any-return]
 
     def _prefetch_related_objects(self) -> None:
-        token = prefetching.set(self._mark())
+        token = prefetching.set(lazy.mark_in(self))
         try:
             super()._prefetch_related_objects()  # type: ignore[misc]
         finally:

@@ -203,7 +203,7 @@ def _take_q(q: Any, values: list[Any]) -> Any:
         return None
     parts: list[Any] = []
     for child in q.children:
-        if type(child) is tuple:
+        if type(child) is tuple and len(child) == 2 and type(child[0]) is str:
             kind = _take_value(child[1], values)
             taken = None if kind is None else (child[0], kind)
         else:
@@ -343,7 +343,7 @@ _FIELDS: dict[type, frozenset[type]] = {
     fields.BooleanField: frozenset([bool]),
     fields.UUIDField: frozenset([UUID]),
     fields.DecimalField: frozenset([Decimal, int]),
-    fields.FloatField: frozenset([float, int]),
+    fields.FloatField: frozenset([float]),  # some ints are too large for it
     fields.DateField: frozenset([date]),
     fields.DateTimeField: frozenset([datetime]),
     fields.DurationField: frozenset([timedelta]),
@@ -380,6 +380,9 @@ def _is_known(query: Any, name: str, kind: Any) -> bool:
     if rest or len(lookups) > 1:
         return False
     lookup = lookups[0] if lookups else "exact"
+    found = field.get_lookup(lookup)
+    if found is None or not found.__module__.startswith("django.db.models."):
+        return False  # one that somebody has registered
     if lookup == "isnull":
         return isinstance(kind, bool)
     if isinstance(kind, bool):

@@ -45,7 +45,8 @@ class OwnSession:
         self.foreign = False
         """Did SQL change what it sees? Then the settings do not tell."""
         self._raw: Any = None
-        self._identity = b""
+        self._settings: Any = None
+        self._identity = self._digest = b""
         self._name: str | None = None
 
     def identity(self) -> bytes:
@@ -53,9 +54,22 @@ class OwnSession:
         return self._database() + self.namespace()
 
     def _database(self) -> bytes:
-        if not self._identity or self._raw is not self.connection.connection:
+        if self._is_another():
             self._look_anew()
         return self._identity
+
+    def digest(self) -> bytes:
+        """A short form of `identity`, of which a namespace is no part."""
+        if self._is_another():
+            self._look_anew()
+        return self._digest
+
+    def _is_another(self) -> bool:
+        raw = self.connection.connection
+        # Until it connects, it may be told to connect to something else.
+        return raw is not self._raw or (
+            raw is None and self._settings != self.connection.settings_dict
+        )
 
     def namespace(self) -> bytes:
         """What its rows depend on beside the database: the scope, a test that is rolled back."""
@@ -77,7 +91,9 @@ class OwnSession:
         self.foreign = True
 
     def _look_anew(self) -> None:
+        self._settings = dict(self.connection.settings_dict)
         self._identity = identity_of(self.connection)
+        self._digest = blake2b(self._identity, digest_size=16).digest()
         self._name = None
         self.foreign = False
         self._raw = self.connection.connection  # last: what is interrupted is done again

@@ -75,7 +75,7 @@ class Transactions:
         return not (
             self.begun
             or self.written.owed
-            or self.unfinished
+            or self.pinned
             or self._held
             or self._raw_begin
             or self._pipelines
