@@ -24,6 +24,7 @@
  * Edges
  *  E18  raised words or set bits, before the event counter -> the counter, before the words
  */
+#include "zoo_fault.h"
 #include "zoo_layout.h"
 
 uint64_t zoo_local_hash(const zoo_seg *seg, const char *key, size_t key_len)
@@ -37,6 +38,7 @@ int zoo_local_verify(zoo_seg *seg, struct zoo_copy *copy)
     uint64_t seen = zoo_load_acquire(&seg->hdr->events); /* E18/A, invariant 1 */
     int state =
         zoo_state_of(seg, copy->stamp, copy->expiry, copy->key_hash, copy->deps, copy->n_deps);
+    ZOO_FAULT("local:looked");
     if (state == ZOO_OK)
         copy->seen = seen;
     return state;

@@ -12,12 +12,16 @@ row's version, then invalidates its tag, then acknowledges the version. A get
 first reads the acknowledged versions; what it finds must not be older, must be
 of its key, and must be whole. Each row and each plain key has one writer, and
 a writer killed half-way is succeeded by another: what it did not acknowledge,
-nobody expects.
+nobody expects. A write that was announced is acknowledged before it is settled:
+from its announcement on, no old value may be served, whatever becomes of it.
+
+Gets of queries go by turns to the segment and to the copies that the worker's
+process-local level keeps.
 
 MISUSE breaks the rules of the API on purpose, so that the oracle must notice:
 `late-stamp` takes a fill's stamp after it has read the rows, `no-invalidate`
-forgets to invalidate, `swap` stores a value under another key, and `tear`
-changes one byte of a value.
+forgets to invalidate, `swap` stores a value under another key, `tear` changes
+one byte of a value, and `blind` serves copies that nobody has looked at again.
 """
 
 from __future__ import annotations
@@ -35,7 +39,9 @@ import sys
 import time
 import traceback
 
+from zoocache import local
 from zoocache.shm import MIN_SIZE, Cache, Outcome, Segment
+from zoocache.shm.intent import End, Intent
 
 SURVIVORS = 3
 VICTIMS = 4
@@ -47,7 +53,7 @@ STUCK_AFTER = 20.0  # seconds without progress
 
 COUNTS = (
     "operations", "gets", "hits", "fills_stored", "fills_refused", "sets", "deletes",
-    "invalidations", "bytes_stored",
+    "invalidations", "announcements", "local_hits", "bytes_stored",
 )  # fmt: skip
 
 ROWS_OF_QUERY = [sorted({q % ROWS, (5 * q + 1) % ROWS, (7 * q + 3) % ROWS}) for q in range(QUERIES)]
@@ -113,14 +119,18 @@ class Worker:
         n = len(COUNTS)
         self.counts = board.count[slot * n : (slot + 1) * n]
         self.index = {name: i for i, name in enumerate(COUNTS)}
+        local.open_level(cache, 1 << 20)
+        self.copies = local.copies
+        self.unverified: dict[str, bytes] = {}
 
     def count(self, name: str, n: int = 1) -> None:
         self.counts[self.index[name]] += n
 
     def run(self) -> None:
         actions = (
-            [self.get_query] * 6 + [self.get_plain] * 4 + [self.fill] * 4 + [self.refill]
-            + [self.set_plain] * 2 + [self.delete_plain] + [self.write] * 2 + [self.write_by_delete]
+            [self.get_query] * 3 + [self.get_copy] * 6 + [self.get_plain] * 4 + [self.fill] * 4
+            + [self.refill] + [self.set_plain] * 2 + [self.delete_plain] + [self.write]
+            + [self.write_announced] + [self.write_by_delete]
         )  # fmt: skip
         choice, stop = self.rng.choice, self.board.stop
         while not stop[0]:
@@ -154,6 +164,25 @@ class Worker:
         if value is not None:
             self.check_query(query, value, least)
             self.count("hits")
+
+    def get_copy(self) -> None:
+        query = self.rng.randrange(QUERIES)
+        key, least = f"q{query}", self.least(query)
+        value = self.unverified.get(key) or self.copies.get(key)
+        self.count("gets")
+        if value is not None:
+            self.check_query(query, value, least)
+            self.count("local_hits")
+            return
+        found = self.cache.get_with_deps(key)
+        if found is not None:
+            self.check_query(query, found.value, least)
+            self.count("hits")
+            if self.misuse == "blind":
+                self.unverified[key] = found.value
+            self.pause()  # what ends the entry now must not be passed over
+            about = (found.deps, found.stamp, found.expiry, len(found.value))
+            self.copies.put(key, found.value, key.encode(), *about)
 
     def pause(self) -> None:
         """Between the read of the rows and the store: the race that stamps are for."""
@@ -222,6 +251,19 @@ class Worker:
         for row, version in versions.items():
             board.row_acked[row] = version
         self.count("invalidations")
+
+    def write_announced(self) -> None:
+        """As a COMMIT: nobody is served the old row from the announcement on."""
+        row = self.own_row()
+        intent = Intent(self.cache)
+        if self.misuse != "no-invalidate":
+            intent.announce([f"row:{row}"], "", 0)
+        self.board.row[row] += 1
+        self.board.row_acked[row] = self.board.row[row]
+        self.pause()
+        if self.misuse != "no-invalidate" and not intent.settle(End.COMMITTED):
+            self.cache.invalidate(f"row:{row}")
+        self.count("announcements")
 
     def write_by_delete(self) -> None:
         """Deletes one query's key instead of invalidating: acknowledged for this query only."""

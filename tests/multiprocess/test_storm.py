@@ -46,6 +46,7 @@ def test_storm(segment_name, evidence):
         ("no-invalidate", "stale: q"),
         ("swap", "was served for"),
         ("tear", "torn: "),
+        ("blind", "stale: q"),
     ],
 )
 def test_the_oracle_notices_misuse(segment_name, misuse, complaint):

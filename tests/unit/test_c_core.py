@@ -271,6 +271,24 @@ MUTANTS = {
         "zoo_look.c", "LEAST_GAP + zoo_mix(n) % LEAST_GAP", "2 * LEAST_GAP - 1", "look-patterns"),
     "samples-without-a-number": (
         "zoo_look.c", "zoo_store_relaxed(sample + 1, n);", "", "look-samples"),
+    "copy-counter-after-its-look": (
+        "zoo_local.c", "copy->seen = seen;",
+        "copy->seen = zoo_load_acquire(&seg->hdr->events), (void)seen;", "local-ends"),
+    "copy-quiet-past-its-expiry": (
+        "zoo_layout.h", "&& copy->expiry == 0", "", "local-expiry"),
+    "copy-not-looked-at": (
+        "zoo_local.c", "if (state == ZOO_OK)", "if (1)", "local-ends"),
+    "invalidation-without-an-event": (
+        "zoo_tag.c", "zoo_add_seq_cst(&seg->hdr->events, 1);", "", "local-ends"),
+    "event-before-the-words": (
+        "zoo_cache.c",
+        "for (size_t i = 0; i < n; i++) {\n        zoo_tag_raise(seg, hashes[i], clock);\n"
+        "        ZOO_FAULT(\"bump:raised\");\n    }\n    zoo_tag_announce_event(seg);",
+        "zoo_tag_announce_event(seg);\n    for (size_t i = 0; i < n; i++) {\n"
+        "        ZOO_FAULT(\"bump:raised\");\n        zoo_tag_raise(seg, hashes[i], clock);\n    }",
+        "local-ends"),
+    "retired-without-an-event": (
+        "zoo_retire.c", "zoo_add_seq_cst(words->events, 1);", "", "local-ends"),
     "successor-left-by-unlink": (
         "zoo_retire.c", "shm_unlink(next);\n        zoo_owner_unlink(object);",
         "zoo_owner_unlink(object);", "successor-left"),

@@ -443,6 +443,92 @@ def tracing() -> Iterator[Callable[[], int]]:
         tracemalloc.stop()
 
 
+class TestReferences:
+    def test_what_is_kept_is_let_go_in_every_way(self, default_cache) -> None:
+        """By an overwriting put, a turn, a stale look, a close, and the calls that fail."""
+        key, value, entry = "key" * 5, ("a value",), b"an entry"
+        store.cache()
+        arguments = (entry, b"\0" * 16, default_cache.stamp(), 0, 100)
+        memo = local.memo(lambda *args: value)
+
+        def everything() -> None:
+            copies = local.copies
+            for _ in range(2):
+                assert copies.put(key, value, *arguments)
+                assert copies.get(key) is value
+                assert copies.find(key) == (value, b"\0" * 16, arguments[2])
+            assert memo._keep((key,), value, copies, *arguments)
+            assert memo(key) is value
+            assert memo(key, key) is value
+            assert memo._keep((key, key), value, copies, *arguments)
+            assert not memo._keep(([],), value, copies, *arguments)
+            assert not copies.put(key, value, *arguments[:-1], 1 << 60)
+            for wrong in [(key, value), (key, value, 5, 5, 5, 5, 5), ([], value, *arguments[:2])]:
+                with pytest.raises(TypeError):
+                    copies.put(*wrong)
+            assert not copies.put([], value, *arguments)
+            with pytest.raises(TypeError):
+                memo._keep((key,), value, copies, entry)
+            assert copies.get([]) is None
+            zoocache.clear()
+            assert copies.get(key) is None
+
+        def counts() -> list[int]:
+            return [sys.getrefcount(one) for one in (key, value, entry, memo, local.gate)]
+
+        everything()
+        local.close_level()
+        before, types = counts(), [type(local.gate), local.Memo]
+        of_types = [sys.getrefcount(kind) for kind in types]
+        with tracing() as took:
+            for round in range(300):
+                zoocache.configure(local="1MiB" if round % 2 else "2MiB")
+                store.cache()
+                arguments = (entry, b"\0" * 16, default_cache.stamp(), 0, 100)
+                everything()
+            local.close_level()
+            assert took() < 20 * KIB
+        assert counts() == before
+        assert [sys.getrefcount(kind) for kind in types] == of_types
+
+    def test_finalizers_may_come_in_at_any_allocation(self, calls) -> None:
+        """And call, keep, invalidate, or change the settings, which closes the level."""
+        deeds = [
+            lambda: double(7),
+            lambda: double(8),
+            lambda: invalidate("tag"),
+            lambda: zoocache.configure(local="1MiB"),
+            lambda: local.close_level(),
+            lambda: put(local.copies, "x", 1) if local.copies else None,
+            store.cache,
+        ]
+        done, inside = [0], [False]
+
+        class Garbage:
+            def __init__(self) -> None:
+                self.itself = self
+
+            def __del__(self) -> None:
+                if not inside[0]:  # those that they make come later
+                    inside[0] = True
+                    done[0] += 1
+                    deeds[done[0] % len(deeds)]()
+                    inside[0] = False
+
+        thresholds = gc.get_threshold()
+        gc.set_threshold(1, 1, 1)
+        try:
+            for number in range(1500):
+                Garbage()
+                assert double(number % 10) == (number % 10, number % 10)
+                if local.copies is not None:
+                    put(local.copies, number % 5, (number,))
+                    local.copies.get(number % 3)
+        finally:
+            gc.set_threshold(*thresholds)
+        assert done[0] > 100
+
+
 class TestTheSegmentsEnd:
     @pytest.mark.parametrize("end", ["resize", "unlink"])
     def test_copies_end_with_it(self, calls, short_name, end) -> None:
