@@ -61,8 +61,8 @@ int zoo_reap(zoo_seg *seg)
         case ZOO_LANE_REAPING:
             changed += reap_dead(seg, index, word);
             break;
-        case ZOO_LANE_QUARANTINE: /* if the time is a later one's, so is the word, and the CAS fails
-                                   */
+        case ZOO_LANE_QUARANTINE:
+            /* If the time is a later one's, so is the word, and the CAS fails. */
             if (zoo_load_relaxed(&lane->until_ms) <= zoo_hlc_now_ms(seg))
                 changed += end_quarantine(seg, index, word);
             break;
@@ -101,7 +101,9 @@ int zoo_resolve(zoo_seg *seg, uint64_t ticket)
     return end_quarantine(seg, zoo_lane_index(ticket), word) ? ZOO_OK : ZOO_MISS;
 }
 
-/* Whoever would reap now. One process in REAP_EVERY_MS does; a time far ahead is another's error.
+/*
+ * For whoever would reap now. One process in REAP_EVERY_MS does; a time far ahead is
+ * another's error.
  */
 void zoo_reap_if_due(zoo_seg *seg)
 {
