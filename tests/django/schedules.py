@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.db import connections
@@ -21,6 +21,7 @@ class Actor:
     def __init__(self) -> None:
         self._works: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self._stops: list[str] = []
         self.at = ""
         """The point at which it stands; empty when its work is over."""
         self._result: Any = None
@@ -28,9 +29,12 @@ class Actor:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def begin(self, work: Callable[[], Any]) -> None:
-        """Hands it a work, of which it does nothing before the first step."""
-        self.at = "the beginning"
+    def begin(self, work: Callable[[], Any], stops: Iterable[str] = ()) -> None:
+        """Hands it a work, of which it does nothing before the first step.
+
+        It stops at each of these points as often as it is named.
+        """
+        self.at, self._stops = "the beginning", list(stops)
         self._works.put(work)
         self._wait()
 
@@ -74,7 +78,8 @@ class Actor:
         connections.close_all()
 
     def reached(self, name: str) -> None:
-        if threading.current_thread() is self._thread:
+        if threading.current_thread() is self._thread and name in self._stops:
+            self._stops.remove(name)
             self._stop(name)
 
     def _stop(self, name: str) -> None:
