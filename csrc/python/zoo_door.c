@@ -156,7 +156,7 @@ static PyModuleDef_Slot slots[] = {
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT,
                                  "zoocache.shm._door",
                                  "The hot operations of a segment.",
-                                 ZOO_LEVEL_STATE,
+                                 (Py_ssize_t)sizeof(struct types),
                                  functions,
                                  slots,
                                  zoo_level_traverse,

@@ -3,8 +3,7 @@
  *
  * A Level belongs to one segment and bounds what all its Maps keep together, in
  * entries and in bytes. A Map finds a value by any hashable key and serves it
- * only if zoo_local.c says that a get would. A Memo is a callable around a
- * Python function that looks into a Map first, keyed by the call's arguments.
+ * only if zoo_local.c says that a get would. zoo_memo.c has a callable around one.
  *
  * Bounded by generations: a Map has a young and an old dict. A hit in the old
  * one moves the entry to the young one; when the young ones of all Maps hold half
@@ -19,79 +18,10 @@
  * A closed level has let go of its segment and of all values, whoever still holds
  * a Map of it: a function that is not called any more would keep them for ever.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <structmember.h>
-
-#include "zoo_layout.h"
 #include "zoo_level.h"
 
 /* One of so many hits of a copy goes to the segment, or what is hot here would be evicted there. */
 enum { RENEW_EVERY = 1024, COUNT_EVERY = 64 };
-
-struct map;
-
-struct level {
-    PyObject_HEAD const struct zoo_core *core;
-    zoo_seg *seg;    /* NULL: closed */
-    PyObject *owner; /* the Segment: keeps the handle open; NULL: closed */
-    Py_ssize_t most_entries, most_bytes;
-    Py_ssize_t entries, bytes; /* in the young dicts */
-    uint64_t hits;             /* not counted in the segment yet */
-    struct map *maps;          /* all of its Maps, each of which holds it */
-};
-
-struct map {
-    PyObject_HEAD struct level *level;
-    struct map *next, **link; /* link: what points to this one */
-    PyObject *young, *old;    /* key -> struct entry; NULL where empty */
-};
-
-struct entry {
-    PyObject_HEAD PyObject *key; /* as it was when the value was kept */
-    PyObject *value;
-    Py_ssize_t bytes;
-    unsigned hits;
-    struct zoo_copy copy;
-};
-
-/* What says whether copies may be served at all, in this process. */
-struct gate {
-    PyObject_HEAD struct level *level; /* NULL: no */
-    PyObject *busy; /* a set; while there is anything in it, a Memo calls its function */
-};
-
-struct memo {
-    PyObject_HEAD PyObject *function, *bind, *gate;
-    struct map *map; /* NULL: nothing kept yet */
-    PyObject *dict, *weak;
-};
-
-/* The types, of one interpreter. */
-struct types {
-    PyTypeObject *level, *map, *entry, *gate, *memo;
-};
-
-_Static_assert(sizeof(struct types) == ZOO_LEVEL_STATE, "what the module makes room for");
-
-static struct types *types_of(PyObject *self)
-{
-    return zoo_level_state(PyType_GetModule(Py_TYPE(self)));
-}
-
-static void *new_object(PyTypeObject *type)
-{
-    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    return alloc(type, 0);
-}
-
-static void free_object(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(self);
-    Py_DECREF(type);
-}
 
 /* Entries */
 
@@ -106,9 +36,8 @@ static void entry_dealloc(PyObject *self)
 
 static PyType_Slot entry_slots[] = {
     {Py_tp_dealloc, entry_dealloc}, {Py_tp_doc, "What a Map keeps of one entry."}, {0, NULL}};
-static PyType_Spec entry_spec = {"zoocache.shm._door.Entry", sizeof(struct entry), 0,
-                                 Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-                                 entry_slots};
+PyType_Spec zoo_entry_spec = {"zoocache.shm._door.Entry", sizeof(struct entry), 0,
+                              Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, entry_slots};
 
 /* Levels */
 
@@ -190,7 +119,7 @@ static PyObject *level_close(PyObject *self, PyObject *counted)
     Py_RETURN_NONE;
 }
 
-static PyObject *level_map(PyObject *self, PyObject *unused)
+PyObject *zoo_level_map(PyObject *self, PyObject *unused)
 {
     (void)unused;
     struct level *level = (struct level *)self;
@@ -222,7 +151,7 @@ static PyObject *level_len(PyObject *self, PyObject *unused)
 }
 
 static PyMethodDef level_methods[] = {
-    {"map", level_map, METH_NOARGS, "map() -> Map: an empty one"},
+    {"map", zoo_level_map, METH_NOARGS, "map() -> Map: an empty one"},
     {"count", level_count, METH_NOARGS, "count(): its hits are in the segment's statistics now"},
     {"close", level_close, METH_O, "close(counted): nothing is kept or served any more"},
     {"held", level_len, METH_NOARGS, "held() -> int: entries in all its maps"},
@@ -232,8 +161,8 @@ static PyType_Slot level_slots[] = {{Py_tp_new, level_new},
                                     {Py_tp_methods, level_methods},
                                     {Py_tp_doc, "The process-local copies of one segment."},
                                     {0, NULL}};
-static PyType_Spec level_spec = {"zoocache.shm._door.Level", sizeof(struct level), 0,
-                                 Py_TPFLAGS_DEFAULT, level_slots};
+PyType_Spec zoo_level_spec = {"zoocache.shm._door.Level", sizeof(struct level), 0,
+                              Py_TPFLAGS_DEFAULT, level_slots};
 
 /* Maps */
 
@@ -271,7 +200,7 @@ static bool keep(struct map *map, PyObject *key, struct entry *entry)
 }
 
 /* The entry of a key, a new reference, or NULL; an exception is none: then nothing is found. */
-static struct entry *look(struct map *map, PyObject *key)
+struct entry *zoo_level_look(struct map *map, PyObject *key)
 {
     PyObject *found = map->young == NULL ? NULL : PyDict_GetItemWithError(map->young, key);
     if (found != NULL) {
@@ -297,7 +226,7 @@ static void drop(struct map *map, PyObject *key)
 }
 
 /* May what was found be served now? Else it is dropped. */
-static bool serve(struct map *map, PyObject *key, struct entry *entry)
+bool zoo_level_serve(struct map *map, PyObject *key, struct entry *entry)
 {
     struct level *level = map->level;
     if (level->seg == NULL)
@@ -316,8 +245,8 @@ static bool serve(struct map *map, PyObject *key, struct entry *entry)
 /* The entry of a key if it may be served; a new reference, or NULL. */
 static struct entry *get(struct map *map, PyObject *key)
 {
-    struct entry *entry = look(map, key);
-    if (entry != NULL && !serve(map, key, entry))
+    struct entry *entry = zoo_level_look(map, key);
+    if (entry != NULL && !zoo_level_serve(map, key, entry))
         Py_CLEAR(entry);
     return entry;
 }
@@ -379,7 +308,7 @@ static struct entry *make_entry(struct map *map, PyObject *key, PyObject *value,
     return entry;
 }
 
-static PyObject *put(struct map *map, PyObject *key, PyObject *value, PyObject *args)
+PyObject *zoo_level_put(struct map *map, PyObject *key, PyObject *value, PyObject *args)
 {
     struct level *level = map->level;
     if (level->seg == NULL)
@@ -410,7 +339,7 @@ static PyObject *map_put(PyObject *self, PyObject *args)
     if (rest == NULL)
         return NULL;
     PyObject *done =
-        put((struct map *)self, PyTuple_GetItem(args, 0), PyTuple_GetItem(args, 1), rest);
+        zoo_level_put((struct map *)self, PyTuple_GetItem(args, 0), PyTuple_GetItem(args, 1), rest);
     Py_DECREF(rest);
     return done;
 }
@@ -429,273 +358,8 @@ static PyType_Slot map_slots[] = {{Py_tp_dealloc, map_dealloc},
                                   {Py_tp_members, map_members},
                                   {Py_tp_doc, "Copies of entries, by keys of the caller's."},
                                   {0, NULL}};
-static PyType_Spec map_spec = {"zoocache.shm._door.Map", sizeof(struct map), 0,
-                               Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, map_slots};
-
-/* The gate */
-
-static PyObject *gate_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    PyObject *busy;
-    (void)kwargs;
-    if (!PyArg_ParseTuple(args, "O", &busy))
-        return NULL;
-    if (!PySet_Check(busy)) {
-        PyErr_SetString(PyExc_TypeError, "Gate() takes a set");
-        return NULL;
-    }
-    struct gate *gate = new_object(type);
-    if (gate == NULL)
-        return NULL;
-    Py_INCREF(busy);
-    gate->busy = busy;
-    return (PyObject *)gate;
-}
-
-static void gate_dealloc(PyObject *self)
-{
-    struct gate *gate = (struct gate *)self;
-    Py_XDECREF(gate->level);
-    Py_XDECREF(gate->busy);
-    free_object(self);
-}
-
-static PyObject *gate_open(PyObject *self, PyObject *level)
-{
-    struct gate *gate = (struct gate *)self;
-    if (level != Py_None && Py_TYPE(level) != types_of(self)->level) {
-        PyErr_SetString(PyExc_TypeError, "open() takes a Level or None");
-        return NULL;
-    }
-    struct level *before = gate->level;
-    gate->level = NULL;
-    if (level != Py_None) {
-        Py_INCREF(level);
-        gate->level = (struct level *)level;
-    }
-    Py_XDECREF(before);
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef gate_methods[] = {
-    {"open", gate_open, METH_O, "open(level): copies of this level may be served; None: none"},
-    {NULL, NULL, 0, NULL}};
-static PyMemberDef gate_members[] = {
-    {"level", T_OBJECT, offsetof(struct gate, level), READONLY, "the Level to serve from, or None"},
-    {"busy", T_OBJECT, offsetof(struct gate, busy), READONLY, "what keeps Memos from serving"},
-    {NULL, 0, 0, 0, NULL}};
-static PyType_Slot gate_slots[] = {{Py_tp_new, gate_new},
-                                   {Py_tp_dealloc, gate_dealloc},
-                                   {Py_tp_methods, gate_methods},
-                                   {Py_tp_members, gate_members},
-                                   {Py_tp_doc, "Says whether copies may be served."},
-                                   {0, NULL}};
-static PyType_Spec gate_spec = {"zoocache.shm._door.Gate", sizeof(struct gate), 0,
-                                Py_TPFLAGS_DEFAULT, gate_slots};
-
-/* Memos */
-
-/* Equal values of these types are the same value: nothing of the caller's decides. */
-static bool is_plain(PyObject *argument)
-{
-    return argument == Py_None || PyUnicode_CheckExact(argument) || PyLong_CheckExact(argument) ||
-           PyBytes_CheckExact(argument) || PyBool_Check(argument);
-}
-
-/* What names a call, borrowed: its only argument, or all; NULL if they are not plain. */
-static PyObject *name_of(PyObject *args)
-{
-    Py_ssize_t n = PyTuple_Size(args);
-    for (Py_ssize_t i = 0; i < n; i++) {
-        if (!is_plain(PyTuple_GetItem(args, i)))
-            return NULL;
-    }
-    return n == 1 ? PyTuple_GetItem(args, 0) : args;
-}
-
-/* Of equal names: 1 == True. */
-static bool same_types(PyObject *one, PyObject *other)
-{
-    if (Py_TYPE(one) != Py_TYPE(other))
-        return false;
-    for (Py_ssize_t i = 0, n = PyTuple_Check(one) ? PyTuple_Size(one) : 0; i < n; i++) {
-        if (Py_TYPE(PyTuple_GetItem(one, i)) != Py_TYPE(PyTuple_GetItem(other, i)))
-            return false;
-    }
-    return true;
-}
-
-/* The value that a call gave before, a new reference, or NULL: it must be made. */
-static PyObject *remembered(const struct memo *memo, PyObject *args)
-{
-    const struct gate *gate = (const struct gate *)memo->gate;
-    struct map *map = memo->map;
-    if (map == NULL || map->level != gate->level || PySet_Size(gate->busy) != 0)
-        return NULL;
-    PyObject *name = name_of(args), *value = NULL;
-    if (name == NULL)
-        return NULL;
-    Py_INCREF(map);
-    struct entry *entry = look(map, name);
-    if (entry != NULL && same_types(entry->key, name) && serve(map, name, entry)) {
-        value = entry->value;
-        Py_INCREF(value);
-    }
-    Py_XDECREF((PyObject *)entry);
-    Py_DECREF(map);
-    return value;
-}
-
-static PyObject *memo_call(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    const struct memo *memo = (const struct memo *)self;
-    if (kwargs == NULL || PyDict_Size(kwargs) == 0) {
-        PyObject *value = remembered(memo, args);
-        if (value != NULL)
-            return value;
-    }
-    return PyObject_Call(memo->function, args, kwargs);
-}
-
-/* Memo(function, gate, types.MethodType) */
-static PyObject *memo_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    PyObject *function, *gate, *bind;
-    (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OOO", &function, &gate, &bind))
-        return NULL;
-    struct types *types = zoo_level_state(PyType_GetModule(type));
-    if (Py_TYPE(gate) != types->gate) {
-        PyErr_SetString(PyExc_TypeError, "Memo() takes a Gate");
-        return NULL;
-    }
-    struct memo *memo = new_object(type);
-    if (memo == NULL)
-        return NULL;
-    Py_INCREF(function);
-    Py_INCREF(gate);
-    Py_INCREF(bind);
-    memo->function = function;
-    memo->gate = gate;
-    memo->bind = bind;
-    return (PyObject *)memo;
-}
-
-static int memo_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    struct memo *memo = (struct memo *)self;
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(memo->function);
-    Py_VISIT(memo->bind);
-    Py_VISIT(memo->dict);
-    return 0;
-}
-
-static int memo_clear(PyObject *self)
-{
-    struct memo *memo = (struct memo *)self;
-    Py_CLEAR(memo->dict);
-    return 0; /* the function stays: a finalizer may still call this */
-}
-
-static void memo_dealloc(PyObject *self)
-{
-    struct memo *memo = (struct memo *)self;
-    PyObject_GC_UnTrack(self);
-    if (memo->weak != NULL)
-        PyObject_ClearWeakRefs(self);
-    Py_XDECREF(memo->function);
-    Py_XDECREF(memo->bind);
-    Py_XDECREF(memo->gate);
-    Py_XDECREF(memo->map);
-    Py_XDECREF(memo->dict);
-    free_object(self);
-}
-
-/* In a class body it makes methods, as a function does. */
-static PyObject *memo_bind(PyObject *self, PyObject *instance, PyObject *owner)
-{
-    (void)owner;
-    if (instance == NULL || instance == Py_None) {
-        Py_INCREF(self);
-        return self;
-    }
-    return PyObject_CallFunctionObjArgs(((struct memo *)self)->bind, self, instance, NULL);
-}
-
-/* Pickled by name, as functions are. */
-static PyObject *memo_reduce(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    return PyObject_GetAttrString(self, "__qualname__");
-}
-
-/* The memo's own map, of the same level as another; NULL: an exception is set. */
-static struct map *map_beside(struct memo *memo, struct map *other)
-{
-    if (memo->map == NULL || memo->map->level != other->level) {
-        PyObject *made = level_map((PyObject *)other->level, NULL);
-        PyObject *before = (PyObject *)memo->map;
-        memo->map = (struct map *)made;
-        Py_XDECREF(before);
-    }
-    return memo->map;
-}
-
-/*
- * _keep(args, value, map, entry's key, deps, stamp, expiry, bytes): what a call
- * gives from now on. The map is any of the level that the entry was read through.
- */
-static PyObject *memo_keep(PyObject *self, PyObject *args)
-{
-    PyObject *call, *value, *other, *name, *rest;
-#ifdef Py_GIL_DISABLED
-    Py_RETURN_FALSE;
-#endif
-    if (PyTuple_Size(args) < 4 || !PyTuple_CheckExact(call = PyTuple_GetItem(args, 0)) ||
-        Py_TYPE(other = PyTuple_GetItem(args, 2)) != types_of(self)->map) {
-        PyErr_SetString(PyExc_TypeError, "_keep(args, value, map, ...)");
-        return NULL;
-    }
-    name = name_of(call);
-    if (name == NULL || ((struct map *)other)->level->seg == NULL)
-        Py_RETURN_FALSE;
-    value = PyTuple_GetItem(args, 1);
-    struct map *map = map_beside((struct memo *)self, (struct map *)other);
-    if (map == NULL || (rest = PyTuple_GetSlice(args, 3, PyTuple_Size(args))) == NULL)
-        return NULL;
-    Py_INCREF(map);
-    PyObject *done = put(map, name, value, rest);
-    Py_DECREF(map);
-    Py_DECREF(rest);
-    return done;
-}
-
-static PyMethodDef memo_methods[] = {
-    {"_keep", memo_keep, METH_VARARGS,
-     "_keep(args, value, map, entry_key, deps, stamp, expiry_ms, bytes) -> bool"},
-    {"__reduce__", memo_reduce, METH_NOARGS, "its qualified name"},
-    {NULL, NULL, 0, NULL}};
-static PyMemberDef memo_members[] = {
-    {"__dictoffset__", T_PYSSIZET, offsetof(struct memo, dict), READONLY, NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct memo, weak), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL}};
-static PyGetSetDef memo_getset[] = {
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL}};
-static PyType_Slot memo_slots[] = {{Py_tp_new, memo_new},
-                                   {Py_tp_dealloc, memo_dealloc},
-                                   {Py_tp_traverse, memo_traverse},
-                                   {Py_tp_clear, memo_clear},
-                                   {Py_tp_call, memo_call},
-                                   {Py_tp_descr_get, memo_bind},
-                                   {Py_tp_methods, memo_methods},
-                                   {Py_tp_members, memo_members},
-                                   {Py_tp_getset, memo_getset},
-                                   {Py_tp_doc, "A function whose results are remembered."},
-                                   {0, NULL}};
-static PyType_Spec memo_spec = {"zoocache.shm._door.Memo", sizeof(struct memo), 0,
-                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, memo_slots};
+PyType_Spec zoo_map_spec = {"zoocache.shm._door.Map", sizeof(struct map), 0,
+                            Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, map_slots};
 
 /* The module's part */
 
@@ -710,11 +374,11 @@ static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, bool is_publi
 int zoo_level_exec(PyObject *module)
 {
     struct types *types = zoo_level_state(module);
-    types->level = add_type(module, &level_spec, true);
-    types->map = types->level == NULL ? NULL : add_type(module, &map_spec, false);
-    types->entry = types->map == NULL ? NULL : add_type(module, &entry_spec, false);
-    types->gate = types->entry == NULL ? NULL : add_type(module, &gate_spec, true);
-    types->memo = types->gate == NULL ? NULL : add_type(module, &memo_spec, true);
+    types->level = add_type(module, &zoo_level_spec, true);
+    types->map = types->level == NULL ? NULL : add_type(module, &zoo_map_spec, false);
+    types->entry = types->map == NULL ? NULL : add_type(module, &zoo_entry_spec, false);
+    types->gate = types->entry == NULL ? NULL : add_type(module, &zoo_gate_spec, true);
+    types->memo = types->gate == NULL ? NULL : add_type(module, &zoo_memo_spec, true);
     return types->memo == NULL ? -1 : 0;
 }
 

@@ -33,8 +33,9 @@ from django.db.models import Q, aggregates, fields
 
 from zoocache.contrib.django import tags
 
-MOST_SHAPES = 10_000
-"""Above so many, all are forgotten: pages and lists of many lengths are shapes, too."""
+MOST_SHAPES = 2_000
+"""Above so many, all are forgotten: pages and lists of many lengths are shapes, too. One takes
+some 10 KiB with its plan."""
 
 
 class Shape:
