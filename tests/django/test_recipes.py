@@ -39,7 +39,10 @@ from shop.stock import PARCELS, UTC, name_of, rename
 import zoocache
 from zoocache import local
 from zoocache.contrib.django import ZooCacheManager, lazy, plans, recipes
+from zoocache.contrib.django.connection import state_of
 from zoocache.contrib.django.queryset import caching_class
+from zoocache.contrib.django.transactions import Transactions
+from zoocache.contrib.django.written import Written
 
 SEED = int(os.environ.get("ZOOCACHE_TEST_SEED") or random.SystemRandom().randrange(2**32))
 EXAMPLES = int(os.environ.get("ZOOCACHE_TEST_EXAMPLES") or 200)
@@ -137,7 +140,7 @@ FAST: dict[str, Callable[[Manager], Any]] = {
     "flat json": lambda M: list(M(P).order_by("pk").values_list("data", flat=True)),
     "named": lambda M: list(M(P).order_by("pk").values_list("pk", "name", named=True)),
     "values and aggregate": lambda M: list(
-        M(C).annotate(n=Count("product")).order_by("pk").values_list("n", "pk")
+        M(C).annotate(n=Count("product")).order_by("pk").values_list("pk", "n")
     ),
     "annotate": lambda M: list(
         M(C).annotate(n=Count("product"), most=Max("product__price")).order_by("pk")
@@ -785,6 +788,54 @@ class TestWhatMayBeServed:
         assert self.is_fast()
         assert not local.busy
 
+    def test_a_finalizer_of_a_cursor_may_look_at_any_moment(self, monkeypatch: Any) -> None:
+        """It says what ends, and must not take back that something has just begun."""
+        stir = Transactions.stir
+
+        def stirring(self: Any) -> None:
+            stir(self)
+            self.calm()
+
+        monkeypatch.setattr(Transactions, "stir", stirring)
+        monkeypatch.setattr(Written, "announce", lambda *args: None)  # which would hide it
+        connection = connections["default"]
+        for begin in [
+            transaction.atomic,
+            lambda: manual_transaction(connection),
+            lambda: raw_transaction(connection),
+        ]:
+            with begin():
+                before = name_of(manager="objects")
+                assert local.busy
+                Product.objects.filter(pk=1).update(name=f"not {before}")
+                assert local.busy
+                assert name_of() == f"not {before}"
+            assert not local.busy
+        rows = Product.objects.iterator(chunk_size=1)
+        next(rows)
+        assert local.busy
+
+    def test_another_thread_cannot_tell(self, monkeypatch: Any) -> None:
+        """It may find that nothing is under way, and then something is."""
+        state = state_of(connections["default"])
+        with transaction.atomic():
+            before = set(local.busy)
+            with monkeypatch.context() as patch:
+                patch.setattr(state, "_is_usual", lambda: True)
+                thread = threading.Thread(target=state.calm)
+                thread.start()
+                thread.join()
+            assert local.busy == before != set()
+
+    def test_a_connection_that_is_closed_below_django(self) -> None:
+        cursor = connections["default"].cursor()
+        cursor.execute("SELECT 1")
+        connections["default"].connection.close()
+        del cursor
+        connections["default"].close()
+        assert name_of() == "old"
+        assert not local.busy
+
     def test_a_connection_that_is_closed_within_a_transaction(self) -> None:
         with transaction.atomic():
             rename("lost")
@@ -851,6 +902,26 @@ class TestWhatMayBeServed:
             elsewhere(name_of)
             assert name_of() == name_of(manager="objects") == "old"
         assert name_of() == "new"
+
+
+@contextmanager
+def manual_transaction(connection: Any) -> Iterator[None]:
+    transaction.set_autocommit(False)
+    try:
+        yield
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+
+
+@contextmanager
+def raw_transaction(connection: Any) -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            yield
+        finally:
+            cursor.execute("ROLLBACK")
 
 
 def test_two_threads_with_databases_of_their_own(sqlite: Any) -> None:

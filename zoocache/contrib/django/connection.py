@@ -209,9 +209,9 @@ class ConnectionState(Visibility):
 
     def _await(self, cursor: Any) -> None:
         """The cursor's rows are read later: until its end, a snapshot may be pinned."""
-        self.stir()
         watch_end(cursor, self)
         self.unfinished.add(cursor)
+        self.stir()
 
     def _hold(self, cursor: Any) -> None:
         """The cursor's statement may not be over before the cursor is."""

@@ -44,7 +44,10 @@ def driver_in_transaction(connection: Any) -> bool:
     if raw is None:
         return False
     if connection.vendor == "sqlite":
-        return bool(raw.in_transaction)
+        try:
+            return bool(raw.in_transaction)
+        except raw.ProgrammingError:
+            return False  # somebody has closed it below Django
     if connection.vendor == "postgresql":
         info = getattr(raw, "info", None)
         return bool(info is not None and info.transaction_status != 0)  # 0: idle

@@ -148,10 +148,12 @@ def hook_connection(connection: Any) -> ConnectionState:
     def _set_autocommit(autocommit: bool) -> Any:
         # Switching autocommit on commits open work on some backends.
         if not autocommit:
+            state.manual = True
             state.stir()
             return set_autocommit(autocommit)
         result = state.commit(lambda: set_autocommit(autocommit))
-        state.calm(autocommit=True)
+        state.manual = False
+        state.calm()
         return result
 
     connection.make_cursor = watch(connection.make_cursor, state)
@@ -160,7 +162,7 @@ def hook_connection(connection: Any) -> ConnectionState:
     connection._rollback = lambda: state.rollback(rollback)
     connection._set_autocommit = _set_autocommit
     connection.connect = partial(state.in_the_open, connection.connect)
-    state.stir()  # it may be in use already
+    state.manual = not connection.autocommit  # it may be in use already
     state.calm()
     return state
 
@@ -176,7 +178,6 @@ def _settings_changed(*, setting: str, **kwargs: Any) -> None:
         config.changed()
         patterns.refresh()
         for state in open_states():
-            state.stir()
             state.calm()
 
 

@@ -12,6 +12,7 @@ everything happens as if they were not there, under keys of their own.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ class Transactions:
         self.begun = False  # has a statement of the transaction run?
         self.stamp: int | None = None  # of that first statement; None too where it is not known
         self.unfinished: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.manual = False  # is autocommit off, or about to be?
         self._raw_begin = False
         self._by_savepoint = False  # is the transaction of SQLite's one that a SAVEPOINT began?
         # Of psycopg's, open: the server may not have begun with what is in them.
@@ -59,18 +61,20 @@ class Transactions:
         self._writing = 0
         self._token = weakref.ref(self, local.busy.discard)
 
-    # Whether copies may be served in this process without asking
+    # Whether copies may be served in this process without asking. A finalizer, of a cursor, may
+    # look at any moment: so what begins is noted first, and then the busy are told.
 
     def stir(self) -> None:
         """Something begins after which this connection may see other rows than everybody does."""
         local.busy.add(self._token)
 
-    def calm(self, *, autocommit: bool = False) -> None:
-        """Looks whether all of that is over. `autocommit`: that is about to be on."""
-        if self._token in local.busy and self._is_usual(autocommit):
-            local.busy.discard(self._token)
+    def calm(self) -> None:
+        """Looks whether all of that is over."""
+        if self.connection._thread_ident != threading.get_ident():
+            return  # what its own thread is at cannot be seen from here
+        (local.busy.discard if self._is_usual() else local.busy.add)(self._token)
 
-    def _is_usual(self, autocommit: bool) -> bool:
+    def _is_usual(self) -> bool:
         connection = self.connection
         return not (
             self.begun
@@ -80,7 +84,7 @@ class Transactions:
             or self._raw_begin
             or self._pipelines
             or connection.in_atomic_block
-            or not (autocommit or connection.autocommit or connection.connection is None)
+            or (self.manual and connection.connection is not None)
             or driver_in_transaction(connection)
         )
 
@@ -123,14 +127,14 @@ class Transactions:
 
     def _begin(self, stamp: int | None) -> None:
         if not self.begun:
-            self.stir()
             self.begun, self.stamp = True, stamp
+            self.stir()
 
     def connected(self) -> None:
         """Begins anew: what Django set up on the way is part of the connection's identity."""
         self.session.foreign = self._raw_begin = self._by_savepoint = False
         self._pipelines = 0
-        self.stir()
+        self.manual = not self.connection.autocommit
         self.calm()
         for listener in connection_listeners:
             listener(self.connection.alias)
@@ -139,7 +143,6 @@ class Transactions:
 
     def soil(self, written: Iterable[str], tables: Iterable[str] | None) -> None:
         """Remembers a write, before it runs, until it is published; `tables` None: any table."""
-        self.stir()
         frame = current_frame()
         if frame is not None:
             frame.storable = False  # a rollback would take back what it may read from now on
@@ -147,6 +150,7 @@ class Transactions:
             others = (state._token for state in soiled_states() if state.written.dirty)
             _writers.set((self._token, *others))
         self.written.add(written, tables)
+        self.stir()
 
     def _write(
         self, written: Iterable[str], tables: Iterable[str] | None, run: Callable[[], Any]
@@ -222,11 +226,11 @@ class Transactions:
     @contextmanager
     def piped(self, pipeline: Any) -> Iterator[Any]:
         """A pipeline of psycopg's: what was written in it is committed at its end."""
-        self.stir()
         self.settle()
         end, before = End.COMMITTED, self._pipelines
         try:
             self._pipelines = before + 1
+            self.stir()
             with pipeline as opened:
                 yield opened
         except BaseException as error:

@@ -43,8 +43,8 @@ class Visibility(Transactions):
             return "the isolation level is SERIALIZABLE"
         return ""
 
-    def _is_usual(self, autocommit: bool) -> bool:
-        return super()._is_usual(autocommit) and not self.bypassed()
+    def _is_usual(self) -> bool:
+        return super()._is_usual() and not self.bypassed()
 
     def reads_own_writes(self, tables: Iterable[str]) -> bool:
         """May a read of these tables see what this transaction has not committed?"""
