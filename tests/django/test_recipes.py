@@ -680,6 +680,13 @@ class TestQuerysets:
             Product.cached.count()
             assert async_to_sync(work)() == ([2, 3, 4], "p2", 4, True)
 
+    def test_a_long_chain(self) -> None:
+        for _ in range(3):
+            queryset = Product.cached.order_by("pk")
+            for number in range(1200):
+                queryset = queryset.reverse() if number % 2 else queryset.distinct()
+            assert [row.pk for row in queryset] == [1, 2, 3, 4]
+
     def test_shapes_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(recipes, "MOST_SHAPES", 50)
         monkeypatch.setattr(lazy, "_shapes", 0)

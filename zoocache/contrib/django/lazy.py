@@ -15,7 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model, QuerySet
 from django.db.models.query import MAX_GET_RESULTS, ModelIterable
 
-from zoocache.contrib.django import plans, recipes
+from zoocache.contrib.django import lookups, plans, recipes
 from zoocache.contrib.django.reading import Mark, mark_of
 from zoocache.contrib.django.recipes import Call, Recipe, Shape
 
@@ -261,7 +261,7 @@ class _Step:
         self.take = take
 
     def is_known(self, query: Any, call: Call) -> bool:
-        return self.take is not recipes.take_conditions or recipes.are_known(query, call[0])
+        return self.take is not recipes.take_conditions or lookups.are_known(query, call[0])
 
     def replay(self, call: Call, args: Any, kwargs: Any) -> Callable[[Any, Any], Any]:
         method, structure = self.method, call[0]
