@@ -776,6 +776,6 @@ class TestWhatMayBeShared:
 
     def test_results(self) -> None:
         for good in [1, (1, (2, "x")), frozenset([(1,)]), self.Color.RED, (self.Color.RED, 1), ()]:
-            assert local._size_of(good) > 0, good
+            assert local.size_of(good) > 0, good
         for bad in [[1], ([],), ([], 1), (1, ([], 1)), (1, (2, {})), type("S", (str,), {})("x")]:
-            assert local._size_of(bad) is None, bad
+            assert local.size_of(bad) is None, bad

@@ -384,20 +384,16 @@ def _may_be_lazy(kind: type[Any]) -> bool:
     return True
 
 
-_roots: dict[Any, Shape] = {}
+_roots: dict[Any, Shape] = {}  # another dict when all are forgotten
 _shapes = 0
-
-epoch = 0
-"""Changes when all shapes are forgotten."""
 
 
 def _note_shape() -> None:
-    global _shapes, epoch
+    global _shapes, _roots
     _shapes += 1
     if _shapes > recipes.MOST_SHAPES:
         _shapes = 0
-        epoch += 1
-        _roots.clear()
+        _roots = {}
 
 
 def start(kind: Any, model: Any, using: str | None, hints: Any, ttl: float | None) -> Any:

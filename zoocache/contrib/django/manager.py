@@ -52,14 +52,13 @@ class ZooCacheManager(TypedManager[M]):
 
     def _start(self) -> Any:
         """A queryset to go on from: one for all calls, where they would all get the same."""
-        place = lazy.epoch, self._db
-        known, queryset = self.__dict__.get("_known_start", (None, None))
-        if known == place and queryset._recipe is not None:
+        roots, using, queryset = self.__dict__.get("_known_start", (None, None, None))
+        if roots is lazy._roots and using == self._db and queryset._recipe is not None:
             return queryset
         queryset = self.get_queryset()
         is_own = type(self).get_queryset is not ZooCacheManager.get_queryset
         if self._caching and not is_own and not self._hints and _is_last(type(self)):  # type: ignore
-            self._known_start = place, queryset
+            self._known_start = lazy._roots, self._db, queryset
         return queryset
 
     def contribute_to_class(self, cls: type[models.Model], name: str) -> None:
