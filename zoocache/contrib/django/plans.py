@@ -32,7 +32,7 @@ from zoocache.contrib.django.connection import ConnectionState, state_of
 from zoocache.contrib.django.filling import Filler, filler_of, same
 from zoocache.contrib.django.options import options
 from zoocache.contrib.django.reading import Named, as_django_does, naming
-from zoocache.contrib.django.recipes import Recipe, Shape, key_of
+from zoocache.contrib.django.recipes import Recipe, key_of
 from zoocache.contrib.django.transactions import connection_listeners
 from zoocache.contrib.django.why import is_watched
 
@@ -54,7 +54,7 @@ class Plan:
     """What a question to the querysets of a shape comes to, on one alias."""
 
     def __init__(
-        self, shape: Shape, named: Named, question: Question, ttl: float | None, filler: Any
+        self, recipe: Recipe, named: Named, question: Question, ttl: float | None, filler: Any
     ) -> None:
         self.sql = named.sql
         self.tables = tuple(named.footprint(named.sql, named.params).tables)
@@ -63,10 +63,18 @@ class Plan:
         """Is what the filler makes known to be what Django makes?"""
         self.answer: Callable[[Rows, str], Any] = partial(question.answer, self)
         """What rows come to, on the alias; None if Django must say."""
-        # The SQL does not tell what is made of the values: LIKE 'a%', LIKE '%a'.
-        shown = (named.model._meta.label, named.sql, named.width, ttl)
-        told = (question.name, *shown, shape.told())
-        self.token = blake2b(codec.encode_name(told), digest_size=16).digest()
+        shape, values = recipe
+        shown = (question.name, named.model._meta.label, named.sql, named.width, ttl)
+        self.own_token = _digest(shown, shape.told())
+        """Names this shape's results; those of another shape differ, though it has the same SQL."""
+        # The SQL does not tell what is made of the values: LIKE 'a%', LIKE '%a'. Where they are
+        # its parameters as they are, all shapes of that SQL share their entries.
+        self.is_plain = _are_parameters(values, named)
+        self.token = _digest(shown) if self.is_plain else self.own_token
+
+    def names(self, named: Named, values: tuple[Any, ...]) -> bool:
+        """Does the name that it gives to the values' entry stand for this SELECT?"""
+        return named.sql == self.sql and (not self.is_plain or _are_parameters(values, named))
 
     def usable(self) -> bool:
         """Does nobody want to be told of the instances that it makes?"""
@@ -82,6 +90,20 @@ class Plan:
             return self.filler.shared(rows, connections[alias])
 
         return decode
+
+
+def _digest(*told: Any) -> bytes:
+    return blake2b(codec.encode_name(told), digest_size=16).digest()
+
+
+def _are_parameters(values: tuple[Any, ...], named: Named) -> bool:
+    given = tuple(named.params)
+    return (
+        given == values
+        and all(type(one) is type(other) for one, other in zip(given, values, strict=True))
+        and all(type(value) in (int, str, bool) for value in values)
+        and " LIKE " not in named.sql.upper()  # of which only some values are escaped
+    )
 
 
 def _instances(plan: Plan, rows: Rows, alias: str) -> list[Any] | None:
@@ -194,7 +216,7 @@ def _whole_key(recipe: Recipe, alias: str) -> bytes | None:
     # Of what has a ttl, each part has one of its own.
     if shape.mark.ttl is not None or store.settings().ttl is not None:
         return None
-    return b"g" + plan.token + state.session.digest() + key_of(values)
+    return b"g" + plan.own_token + state.session.digest() + key_of(values)
 
 
 def _find_when_busy(plan: Plan, values: tuple[Any, ...], alias: str) -> Any:
@@ -244,9 +266,9 @@ def ask(question: Question, queryset: Any, alias: str) -> Any:
 
     def decide(named: Named) -> bytes | None:
         if place not in shape.plans:
-            shape.plans[place] = _plan(shape, question, named, built)
+            shape.plans[place] = _plan(recipe, question, named, built)
         plan = shape.plans[place]
-        if plan is _UNPLANNED or plan.sql != named.sql:
+        if plan is _UNPLANNED or not plan.names(named, values):
             return None
         return _entry_of(_key(plan, state_of(named.connection), values))
 
@@ -263,12 +285,12 @@ def ask(question: Question, queryset: Any, alias: str) -> Any:
     return answer
 
 
-def _plan(shape: Shape, question: Question, named: Named, built: Any) -> Plan | None:
+def _plan(recipe: Recipe, question: Question, named: Named, built: Any) -> Plan | None:
     filler = filler_of(named.compiler, built) if question is ROWS else None
     cacheable = named.footprint(named.sql, named.params).cacheable
     if not cacheable or (question is ROWS and filler is None):
         return _UNPLANNED
-    return Plan(shape, named, question, built.query.zoocache.ttl, filler)
+    return Plan(recipe, named, question, built.query.zoocache.ttl, filler)
 
 
 def _is_good(plan: Plan, named: Named, answer: list[Any]) -> bool:
