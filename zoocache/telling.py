@@ -13,7 +13,7 @@ from zoocache.shm import Cache
 from zoocache.shm.events import Cause, Event, events, hash_of
 from zoocache.shm.explain import EVERYTHING, Entry, State, explain
 
-_DIGESTS = {b"q": "query", b"f": "result"}
+_DIGESTS = {b"q": "query", b"r": "query", b"f": "result"}
 _DIGEST = 21  # bytes, with the letter in front
 _MOST_TOLD = 20_000
 _WHOLE = 24  # bytes of a tag's text that an event has room for

@@ -5,7 +5,7 @@ They are changed where the rules are, below whatever serves a read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,22 +80,25 @@ def _of_fast_delete(compiler: Any, tag: str) -> bool:
 def _upsert_is_an_insert(patch: Patch) -> None:
     original = writing._insert_tags
 
-    def insert_tags(compiler: Any) -> Iterator[str]:
-        query = compiler.query
-        conflict, query.on_conflict = query.on_conflict, None
-        try:
-            found = list(original(compiler))
-        finally:
-            query.on_conflict = conflict
-        yield from found if conflict is not OnConflict.UPDATE else found[:2]
+    def insert_tags(query: Any, keys: Any) -> set[str]:
+        if query.on_conflict is OnConflict.UPDATE:
+            return {keys.any, tags.inserts(keys.table)}
+        return original(query, keys)
 
     patch.setattr(writing, "_insert_tags", insert_tags)
 
 
 def _inserts_name_no_rows(patch: Patch) -> None:
     _without(dependencies, inserts=1)(patch)
-    patch.setattr(writing, "tags_of_result", lambda compiler, result: ())
-    patch.setattr(writing, "_row", lambda table, field, value: iter(()))
+    patch.setattr(writing, "learning", lambda compiler: None)
+    original = writing._insert_tags
+    patch.setattr(
+        writing,
+        "_insert_tags",
+        lambda query, keys: {
+            tag for tag in original(query, keys) if not tag.startswith(keys.pk.every)
+        },
+    )
 
 
 def _notes(note: Callable[[Any, Any, Callable[[], None]], None]) -> Mutate:
@@ -178,11 +181,23 @@ def _users_of(function: Any) -> Iterable[Any]:
 
 
 def _proxies_by_name(patch: Patch) -> None:
-    def table_of(compiler: Any) -> str:
-        meta = compiler.query.get_meta()
-        return f"shop_{meta.model_name}" if meta.proxy else str(meta.db_table)
+    original = writing._keys
 
-    patch.setattr(writing, "table_of", table_of)
+    def keys(meta: Any) -> Any:
+        found = original(meta)
+        if not meta.proxy:
+            return found
+        table = f"shop_{meta.model_name}"
+        return found._replace(
+            table=table,
+            any=tags.any_of(table),
+            pk=found.pk._replace(every=tags.rows(table)),
+            foreign=[
+                key._replace(every=tags.members(table, key.field.column)) for key in found.foreign
+            ],
+        )
+
+    patch.setattr(writing, "_keys", keys)
 
 
 def _six_keywords(patch: Patch) -> None:
