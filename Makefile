@@ -25,12 +25,12 @@ lint: $(VENV)/.dev    ## style, types, and the C core without a warning
 	$(BIN)/mypy
 	$(BIN)/mypy --python-version 3.12 tests/typing/*.py  # for 3.10, django-stubs' Self is Any
 	cd tests/typing/with_plugin && PYTHONPATH=. $(abspath $(BIN))/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/python/*.c tests/c/*.[ch]
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/python/*.[ch] tests/c/*.[ch]
 	$(BIN)/python tests/c/edges.py
 	$(MAKE) -C tests/c lint
 
 dist: $(VENV)/.dev    ## the sdist and a wheel for this machine, checked, in dist/
-	rm -rf dist build
+	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python -m pytest -rA tests/packaging/check_dist.py
 
@@ -41,8 +41,16 @@ check-model:     ## the models of the core's protocols, with Spin: some minutes 
 	@command -v spin >/dev/null || { echo "spin is missing: apt-get install spin"; exit 1; }
 	python3 docs/design/models/check.py
 
+docs: $(VENV)/.dev    ## the documentation's site, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@! grep -rE '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//' build/site --include=*.html || \
+	    { echo "the site must not fetch anything from elsewhere"; exit 1; }
+
 bench: $(VENV)/.bench ## zoocache beside all that you would otherwise take; QUICK=1 for a minute's
 	$(BIN)/python bench/compare.py $(if $(QUICK),--quick)
+
+bench-django: $(VENV)/.bench ## the Django layer beside other caches of the ORM; QUICK=1 for a minute's
+	$(BIN)/python bench/django/compare.py $(if $(QUICK),--quick)
 
 clean:           ## remove the virtual environment and everything built
 	rm -rf $(VENV) .nox build dist *.egg-info zoocache/shm/_zoocore.c zoocache/shm/*.so
@@ -70,4 +78,4 @@ $(VENV)/.bench: $(SOURCES) | $(VENV)/bin/python
 	    for peer in uWSGI pylibmc; do $(BIN)/pip install --quiet $$peer || true; done; }
 	touch $@
 
-.PHONY: help demo serve test test-versions lint dist fuzz check-model bench clean
+.PHONY: help demo serve test test-versions lint dist docs fuzz check-model bench bench-django clean

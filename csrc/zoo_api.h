@@ -225,6 +225,8 @@ typedef struct {
 int zoo_announce(zoo_seg *seg, const char *tags, size_t tags_len, const char *session,
                  uint32_t quarantine_ms, uint64_t *ticket);
 int zoo_settle(zoo_seg *seg, uint64_t ticket, int end);
+/* The same, with the tags that were announced, for the events: a lane has their hashes only. */
+int zoo_settle_named(zoo_seg *seg, uint64_t ticket, int end, const char *tags, size_t tags_len);
 /* Takes over the lanes of the dead and ends quarantines that are over. Returns how many changed. */
 int zoo_reap(zoo_seg *seg);
 /* The lanes in quarantine, at most n. */
@@ -288,7 +290,7 @@ uint64_t zoo_check(zoo_seg *seg, zoo_report *report);
  */
 enum {
     ZOO_CELLS = 64,       /* of the map of a log */
-    ZOO_ASKED = 128,      /* samples of keys that were asked for */
+    ZOO_ASKED = 64,       /* samples of keys that were asked for */
     ZOO_MOST_PIDS = 1024, /* owners */
 };
 
@@ -319,13 +321,16 @@ typedef struct {
 void zoo_look(zoo_seg *seg, zoo_shape *out);
 /* Adds to *out what is in the buckets first, first + step, ... */
 void zoo_count_entries(zoo_seg *seg, uint64_t first, uint64_t step, zoo_census *out);
-/*
- * Copies ZOO_ASKED samples: each process notes one in some 48 of the keys that
- * it asks for. A word that is another than at the last look is a new sample.
- */
-void zoo_asked(zoo_seg *seg, uint64_t *out);
-/* The key that a sample is of, into `buf` of ZOO_MAX_KEY bytes; 0 if it is not in the index. */
-size_t zoo_key_asked(zoo_seg *seg, uint64_t sample, char *buf);
+/* A key that was asked for. Another number than at the last look is another sample. */
+typedef struct {
+    uint64_t key_hash;
+    uint64_t number;
+} zoo_sample;
+
+/* Copies ZOO_ASKED samples: each process notes one in some 48 of the keys that it asks for. */
+void zoo_asked(zoo_seg *seg, zoo_sample *out);
+/* The key with the hash, into `buf` of ZOO_MAX_KEY bytes; 0 if it is not in the index. */
+size_t zoo_key_asked(zoo_seg *seg, uint64_t key_hash, char *buf);
 /*
  * The processes that hold an owner slot: who has announced or led, and lives. A
  * pid is 0 where the process is in a pid namespace that this one does not see.

@@ -156,7 +156,7 @@ static void note(zoo_seg *seg, uint64_t clock, const uint64_t *hashes, size_t n,
 int zoo_drop(zoo_seg *seg, const uint64_t *hashes, size_t n, const struct zoo_name *names,
              zoo_cause cause)
 {
-    uint64_t clock = zoo_hlc_tick(seg);
+    uint64_t now = zoo_hlc_boot_ns(), clock = zoo_hlc_tick_at(seg, now);
     ZOO_FAULT("bump:ticked");
     for (size_t i = 0; i < n; i++) {
         zoo_tag_raise(seg, hashes[i], clock);
@@ -164,19 +164,17 @@ int zoo_drop(zoo_seg *seg, const uint64_t *hashes, size_t n, const struct zoo_na
     }
     zoo_tag_announce_event(seg);
     note(seg, clock, hashes, n, names, cause);
-    zoo_retire_watch(seg);
-    return zoo_retire_noticed(seg) ? ZOO_RETIRED : ZOO_OK;
+    return zoo_retire_look(seg, now) ? ZOO_RETIRED : ZOO_OK;
 }
 
 int zoo_clear(zoo_seg *seg)
 {
-    uint64_t clock = zoo_hlc_tick(seg);
+    uint64_t now = zoo_hlc_boot_ns(), clock = zoo_hlc_tick_at(seg, now);
     zoo_tag_raise_root(seg, clock);
     zoo_tag_announce_event(seg);
     zoo_event_note(seg, clock, 0, NULL, 0, ZOO_BY_CLEAR);
     zoo_count(seg, ZOO_N_CLEARS, 1);
-    zoo_retire_watch(seg);
-    return zoo_retire_noticed(seg) ? ZOO_RETIRED : ZOO_OK;
+    return zoo_retire_look(seg, now) ? ZOO_RETIRED : ZOO_OK;
 }
 
 /* Removes a key. First its tag: a fill that is under way must not bring it back. */

@@ -32,6 +32,42 @@
 
 enum { TEXT_WORDS = ZOO_EVENT_TEXT / 8, WORDS = 3 + TEXT_WORDS };
 
+/*
+ * The tags that this thread is settling, as text. Not an argument: between
+ * zoo_settle() and here nobody else has a use for them.
+ */
+struct spelling {
+    size_t n;
+    uint64_t hash[ZOO_LANE_TAGS];
+    struct zoo_name name[ZOO_LANE_TAGS];
+};
+static _Thread_local const struct spelling *spelling;
+
+static struct zoo_name spelt(uint64_t tag)
+{
+    for (size_t i = 0; spelling != NULL && i < spelling->n; i++) {
+        if (spelling->hash[i] == tag)
+            return spelling->name[i];
+    }
+    return (struct zoo_name){NULL, 0};
+}
+
+int zoo_settle_named(zoo_seg *seg, uint64_t ticket, int end, const char *tags, size_t tags_len)
+{
+    struct spelling own = {.n = 0};
+    for (size_t start = 0; start < tags_len && own.n < ZOO_LANE_TAGS; own.n++) {
+        const char *nul = memchr(tags + start, '\0', tags_len - start);
+        size_t len = nul == NULL ? tags_len - start : (size_t)(nul - tags) - start;
+        own.hash[own.n] = zoo_tag_hash(seg, tags + start, len);
+        own.name[own.n] = (struct zoo_name){tags + start, len};
+        start += len + 1;
+    }
+    spelling = &own;
+    int status = zoo_settle(seg, ticket, end);
+    spelling = NULL;
+    return status;
+}
+
 /* getpid() is a system call. */
 static uint64_t pid_of_process(void)
 {
@@ -56,8 +92,9 @@ void zoo_event_note(zoo_seg *seg, uint64_t clock, uint64_t tag, const char *text
                     zoo_cause cause)
 {
     uint64_t words[WORDS] = {clock, tag, pid_of_process() << 32 | (uint32_t)cause};
-    if (text_len > 0)
-        memcpy(words + 3, text, text_len < ZOO_EVENT_TEXT ? text_len : ZOO_EVENT_TEXT);
+    struct zoo_name name = text != NULL ? (struct zoo_name){text, text_len} : spelt(tag);
+    if (name.len > 0)
+        memcpy(words + 3, name.text, name.len < ZOO_EVENT_TEXT ? name.len : ZOO_EVENT_TEXT);
     uint64_t number = zoo_add_relaxed(&seg->hdr->event_head, 1); /* orders nothing: only unique */
     struct zoo_event_slot *slot = seg->ring + (number & seg->ring_mask);
     ZOO_FAULT("event:reserved");

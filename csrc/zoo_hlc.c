@@ -30,7 +30,8 @@
 /* A remote clock further ahead than this is not believed: 60 s. */
 #define ZOO_HLC_MAX_LEAD (60ull * 1000 * 1000 * 1000 / ZOO_CLOCK_UNIT_NS)
 
-static uint64_t boot_ns(void)
+/* The one clock of all that is timed here. */
+uint64_t zoo_hlc_boot_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_BOOTTIME, &now); /* counts suspends: an entry must not outlive its ttl */
@@ -39,31 +40,41 @@ static uint64_t boot_ns(void)
 
 uint64_t zoo_hlc_now_ms(const zoo_seg *seg)
 {
-    return boot_ns() / 1000000u + (uint64_t)seg->skew_ms;
+    return zoo_hlc_boot_ns() / 1000000u + (uint64_t)seg->skew_ms;
+}
+
+static uint64_t physical(uint64_t boot_ns)
+{
+    return boot_ns / ZOO_CLOCK_UNIT_NS & ZOO_CLOCK_MASK;
 }
 
 uint64_t zoo_hlc_physical(void)
 {
-    return boot_ns() / ZOO_CLOCK_UNIT_NS & ZOO_CLOCK_MASK;
+    return physical(zoo_hlc_boot_ns());
+}
+
+static uint64_t shifted(const zoo_seg *seg, uint64_t boot_ns)
+{
+    int64_t time = (int64_t)physical(boot_ns) + seg->skew_ms * (1000000 / (int)ZOO_CLOCK_UNIT_NS);
+    return time > 0 ? (uint64_t)time : 1;
 }
 
 uint64_t zoo_time(const zoo_seg *seg)
 {
-    int64_t shifted =
-        (int64_t)zoo_hlc_physical() + seg->skew_ms * (1000000 / (int)ZOO_CLOCK_UNIT_NS);
-    return shifted > 0 ? (uint64_t)shifted : 1;
+    return shifted(seg, zoo_hlc_boot_ns());
 }
 
-/* E6/A pairs with E6/R in zoo_hlc_tick(): nothing that follows a stamp, the read
+/* E6/A pairs with E6/R in zoo_hlc_tick_at(): nothing that follows a stamp, the read
  * of the database first of all, happens before it. */
 uint64_t zoo_hlc_read(zoo_seg *seg)
 {
     return zoo_load_acquire(&seg->hdr->clock);
 }
 
-uint64_t zoo_hlc_tick(zoo_seg *seg)
+/* `boot_ns` is the time: who ticks often needs it for more than this. */
+uint64_t zoo_hlc_tick_at(zoo_seg *seg, uint64_t boot_ns)
 {
-    uint64_t now = zoo_time(seg);
+    uint64_t now = shifted(seg, boot_ns);
     for (;;) {
         uint64_t last = zoo_load_relaxed(&seg->hdr->clock); /* the CAS checks it */
         if (last == ZOO_CLOCK_MASK)                         /* invariant 3 */
@@ -72,6 +83,11 @@ uint64_t zoo_hlc_tick(zoo_seg *seg)
         if (zoo_cas_seq_cst(&seg->hdr->clock, last, next)) /* E6/R */
             return next;
     }
+}
+
+uint64_t zoo_hlc_tick(zoo_seg *seg)
+{
+    return zoo_hlc_tick_at(seg, zoo_hlc_boot_ns());
 }
 
 /*

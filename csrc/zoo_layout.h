@@ -4,7 +4,7 @@
  *   0        +---------------------------------------------+
  *            | header: constants, then one line per clock  |  struct zoo_hdr
  *   part[]   +---------------------------------------------+
- *            | stats    64 stripes: counters, 2 samples    |  anybody, relaxed
+ *            | stats    64 stripes: counters, a sample     |  anybody, relaxed
  *            | tags     sets of 8 words: floor + 7         |  anybody, only forward
  *            | index    buckets of 8 words                 |  anybody, one CAS a change
  *            | pending  masks of lanes, by tag             |  a lane's owner: its own bit
@@ -51,6 +51,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is little-
 #endif
 #define ZOO_PART_ALIGN 65536u /* the largest page of arm64 */
 #define ZOO_LINE 64u
+#define ZOO_HEADER_BYTES 4096u /* the first page: all that concerns who cannot read the rest */
 
 enum zoo_part_id {
     ZOO_PART_STATS,
@@ -69,8 +70,8 @@ enum zoo_part_id {
 enum { ZOO_LOGS = 2, ZOO_LOG_PROBATION = 0, ZOO_LOG_MAIN = 1 };
 enum { ZOO_WAYS = 8, ZOO_STRIPES = 64, ZOO_OWNERS = 1024, ZOO_CLAIMS = 64 };
 enum { ZOO_NAME_BYTES = 256 };
-/* The last words of a stripe are samples: keys that were asked for of late. See zoo_look.c. */
-enum { ZOO_SAMPLES = 2, ZOO_SAMPLE_AT = ZOO_STATS - ZOO_SAMPLES };
+/* The last two words of a stripe are a sample: a key that was asked for of late. See zoo_look.c. */
+enum { ZOO_SAMPLE_AT = ZOO_STATS - 2 };
 _Static_assert((int)ZOO_N_DIFFERED < (int)ZOO_SAMPLE_AT, "a counter is no sample");
 
 /* Chosen by simulation: bench/policy/. */
@@ -134,12 +135,12 @@ struct zoo_hdr {
     /* One line: all that a hit looks at when nothing happens. */
     _Alignas(ZOO_LINE) zoo_word clock;  /* zoo_hlc.c; forward only */
     zoo_word root;                      /* zoo_tag.c: the clock of the last clear */
-    zoo_word active_lanes;              /* zoo_intent.c: mask of the lanes in use */
+    zoo_word active_lanes;              /* zoo_lane.c: mask of the lanes in use */
     zoo_word miss_until;                /* zoo_intent.c: nobody hits before this time (ms) */
-    zoo_word pending_all;               /* zoo_intent.c: mask of lanes that announce everything */
+    zoo_word pending_all;               /* zoo_lane.c: mask of lanes that announce everything */
     _Alignas(ZOO_LINE) zoo_word events; /* zoo_tag.c: counts finished invalidations */
     zoo_word event_head;                /* zoo_event.c: places ever taken in the ring */
-    zoo_word next_reap;                 /* zoo_intent.c: when to look for dead owners (ms) */
+    zoo_word next_reap;                 /* zoo_reap.c: when to look for dead owners (ms) */
     zoo_word owner_file;                /* zoo_owner.c: inode of the lock file; set once */
     _Alignas(ZOO_LINE) zoo_word head_probation; /* zoo_log.c; forward only */
     _Alignas(ZOO_LINE) zoo_word head_main;
@@ -148,7 +149,7 @@ struct zoo_hdr {
 };
 
 _Static_assert(offsetof(struct zoo_hdr, state) % ZOO_LINE == 0, "one line per contended word");
-_Static_assert(sizeof(struct zoo_hdr) <= 4096, "the header fits the first page");
+_Static_assert(sizeof(struct zoo_hdr) <= ZOO_HEADER_BYTES, "the header fits the first page");
 
 /*
  * A record: this header, the key, the dependency hashes, the value; each padded
@@ -181,7 +182,7 @@ _Static_assert(sizeof(struct zoo_rec) == 40, "a record's header is five words");
 #define ZOO_CLOCK_UNIT_NS 4000u
 #define ZOO_STAMP_EXPLICIT (1ull << 63) /* set, not filled: newer than a fill of the same clock */
 
-/* One commit under way. See zoo_intent.c for who writes what when. */
+/* One commit under way. See zoo_lane.c for who writes what when. */
 struct zoo_lane {
     zoo_word owner;    /* decides: state, owner slot, generation, sequence */
     zoo_word count;    /* tags, or UINT64_MAX: everything */
@@ -244,7 +245,8 @@ struct zoo_seg {
     size_t mapped; /* bytes of address space from hdr on */
     int fd;        /* of the object, to see whether it still has a name */
     uint64_t inode;
-    zoo_word watch_ms; /* when the name is looked at again */
+    zoo_word watch_ms;  /* when who reads looks again whether it has its name */
+    zoo_word looked_ns; /* CLOCK_BOOTTIME: when anybody looked last */
 
     struct zoo_member *member; /* zoo_owner.c: shared by the process's handles on the segment */
 };
@@ -282,12 +284,16 @@ struct zoo_deps {
 /* zoo_segment.c */
 extern uint64_t zoo_forks;
 void zoo_segment_forked(zoo_seg *seg);
-int zoo_segment_make(int fd, uint64_t size, uint64_t clock, uint64_t miss_until_ms);
+int zoo_segment_make(int fd, uint64_t size, struct zoo_hdr **out);
+void zoo_segment_start(struct zoo_hdr *hdr, uint64_t clock, uint64_t miss_until_ms);
 int zoo_segment_attach(int fd, bool retired_too, zoo_seg **out);
 void zoo_segment_detach(zoo_seg *seg);
-int zoo_segment_open_name(const char *name, char *object, int *fd);
-int zoo_segment_lock_name(const char *name, uint32_t wait_ms, char *object, int *fd);
-void zoo_segment_unlock(int fd);
+
+/* zoo_name.c */
+int zoo_name_open(const char *name, char *object, int *fd);
+int zoo_name_lock(const char *name, uint32_t wait_ms, char *object, int *fd);
+void zoo_name_unlock(int fd);
+bool zoo_name_leads_to(const char *object, int fd);
 
 /* zoo_geometry.c */
 void zoo_geometry_plan(struct zoo_hdr *hdr, uint64_t size);
@@ -297,6 +303,8 @@ uint64_t zoo_geometry_longest(uint64_t log_size);
 
 /* zoo_retire.c */
 void zoo_retire_watch(zoo_seg *seg);
+bool zoo_retire_look(zoo_seg *seg, uint64_t boot_ns);
+void zoo_retire_outwait(void);
 void zoo_retire_end(zoo_seg *seg);
 int zoo_retire_replace(const char *object, int old_fd, uint64_t size, uint32_t wait_ms);
 
@@ -309,6 +317,8 @@ static inline bool zoo_retire_noticed(zoo_seg *seg)
 /* zoo_hlc.c */
 uint64_t zoo_hlc_read(zoo_seg *seg);
 uint64_t zoo_hlc_tick(zoo_seg *seg);
+uint64_t zoo_hlc_tick_at(zoo_seg *seg, uint64_t boot_ns);
+uint64_t zoo_hlc_boot_ns(void);
 int zoo_hlc_merge(zoo_seg *seg, uint64_t remote);
 uint64_t zoo_hlc_now_ms(const zoo_seg *seg);
 uint64_t zoo_hlc_physical(void);
@@ -422,10 +432,13 @@ uint64_t zoo_owner_serial(zoo_seg *seg);
 bool zoo_owner_alive(zoo_seg *seg, uint64_t owner);
 bool zoo_owner_alive_as(zoo_seg *seg, uint64_t owner, unsigned generation_bits);
 
+/* zoo_reap.c */
+void zoo_reap_if_due(zoo_seg *seg);
+
 /* zoo_intent.c */
 bool zoo_intent_pending(zoo_seg *seg, const uint64_t *deps, size_t n_deps);
 
-/* Is there any commit under way, or was there one without a lane? E10/A */
+/* Is there any commit under way, or was there one without a lane? E10/A, E11/A */
 static inline bool zoo_intent_any(zoo_seg *seg)
 {
     return (zoo_load_acquire(&seg->hdr->active_lanes) | zoo_load_acquire(&seg->hdr->miss_until)) !=

@@ -4,37 +4,32 @@
  * Nothing in the core reads what this file reads, and no operation waits for it.
  *
  * What is asked for most is told by *samples*: a process that looks around, once
- * in some 48 gets, leaves the hash of the key that it is asked for in its stripe
- * of the counters. That costs a get nothing that it does not pay anyway. A
- * sample is one word, so that it is never torn:
+ * in some 48 gets, leaves the hash of the key that it is asked for, and the
+ * sample's number, in its stripe of the counters. That costs a get nothing that
+ * it does not pay anyway. The number tells a new sample of a key from the one
+ * before. Whoever looks more often sees more of them; which of them are missed
+ * has nothing to do with which keys they are of.
  *
- *     63        52 51          40 39                          0
- *     +-----------+--------------+-----------------------------+
- *     | hash      | its number   | hash                        |
- *     +-----------+--------------+-----------------------------+
- *
- * The number makes two samples of one key different words. Whoever looks often
- * enough sees most of them; which of them are missed has nothing to do with
- * which keys they are of. The bits of the hash that are left choose the bucket
- * and the fingerprint, and 52 of them make another key in their place unlikely:
- * good enough for a list of names.
- *
- * Readers copy what is there.
- * Writers: a process its own stripe's samples, and nothing else is written.
+ * Readers copy what is there. A hash with the number of the next one is a sample
+ *   as well.
+ * Writers: a process its own stripe's sample, and nothing else is written.
  * Reclaim: samples are written over.
- * Crash: leaves nothing half done, as each write is one word.
+ * Crash: leaves a sample that counts as the one before.
  */
 #include <string.h>
 
 #include "zoo_hash.h"
 #include "zoo_layout.h"
 
-/* The bits from 52 on are the fingerprint, the lowest 32 and no more the bucket. */
-enum { NUMBER_SHIFT = 40, LEAST_GAP = 32 };
-#define NUMBER_MASK (0xfffull << NUMBER_SHIFT)
+enum { LEAST_GAP = 32 };
 
-_Static_assert((int)ZOO_ASKED == (int)ZOO_STRIPES * (int)ZOO_SAMPLES, "all samples are copied");
+_Static_assert((int)ZOO_ASKED == (int)ZOO_STRIPES, "a sample for each stripe");
 _Static_assert((int)ZOO_MOST_PIDS == (int)ZOO_OWNERS, "each owner is a process");
+
+static uint64_t buckets_of(const zoo_seg *seg)
+{
+    return seg->bucket_mask + 1;
+}
 
 /*
  * Once in 32 to 63 operations of a handle, 48 on average: does the segment still
@@ -52,31 +47,33 @@ void zoo_look_around(zoo_seg *seg)
 /* Leaves a sample: to be called after zoo_look_around(). */
 void zoo_look_note(zoo_seg *seg, uint64_t key_hash)
 {
+    zoo_word *sample = seg->stripe + ZOO_SAMPLE_AT;
     uint64_t n = zoo_load_relaxed(&seg->looks); /* private, but threads share it */
-    uint64_t sample = (key_hash & ~NUMBER_MASK) | (n << NUMBER_SHIFT & NUMBER_MASK);
-    /* For people, and whole in itself: relaxed. */
-    zoo_store_relaxed(seg->stripe + ZOO_SAMPLE_AT + n % ZOO_SAMPLES, sample);
+    /* Relaxed: for people, who may take one sample for another. */
+    zoo_store_relaxed(sample, key_hash);
+    zoo_store_relaxed(sample + 1, n);
 }
 
-void zoo_asked(zoo_seg *seg, uint64_t *out)
+void zoo_asked(zoo_seg *seg, zoo_sample *out)
 {
-    for (size_t i = 0; i < ZOO_STRIPES; i++) {
-        for (size_t k = 0; k < ZOO_SAMPLES; k++) /* relaxed: each word stands for itself */
-            *out++ = zoo_load_relaxed(seg->stats + i * ZOO_STATS + ZOO_SAMPLE_AT + k);
+    for (size_t i = 0; i < ZOO_ASKED; i++) {
+        const zoo_word *sample = seg->stats + i * ZOO_STATS + ZOO_SAMPLE_AT;
+        /* Relaxed: see zoo_look_note(). */
+        out[i].number = zoo_load_relaxed(sample + 1);
+        out[i].key_hash = zoo_load_relaxed(sample);
     }
 }
 
-size_t zoo_key_asked(zoo_seg *seg, uint64_t sample, char *buf)
+size_t zoo_key_asked(zoo_seg *seg, uint64_t key_hash, char *buf)
 {
-    const zoo_word *bucket = zoo_index_bucket(seg, sample & ~NUMBER_MASK);
+    const zoo_word *bucket = zoo_index_bucket(seg, key_hash);
     for (unsigned i = 0; i < ZOO_WAYS; i++) {
         uint64_t word = zoo_load_acquire(bucket + i); /* E2/A in zoo_index.c */
         struct zoo_hit hit;
-        if (!zoo_index_may_hold(word, sample) || zoo_log_open(seg, word, &hit) != ZOO_OK)
+        if (!zoo_index_may_hold(word, key_hash) || zoo_log_open(seg, word, &hit) != ZOO_OK)
             continue;
         size_t len = hit.rec->key_len;
-        uint64_t key_hash = zoo_key_hash(seg, zoo_rec_key(hit.rec), len);
-        bool same = ((key_hash ^ sample) & ~NUMBER_MASK) == 0;
+        bool same = zoo_key_hash(seg, zoo_rec_key(hit.rec), len) == key_hash;
         if (same)
             memcpy(buf, zoo_rec_key(hit.rec), len);
         zoo_log_close(&hit);
@@ -156,6 +153,6 @@ static void count_bucket(zoo_seg *seg, const zoo_word *bucket, zoo_census *out)
 
 void zoo_count_entries(zoo_seg *seg, uint64_t first, uint64_t step, zoo_census *out)
 {
-    for (uint64_t i = first; step > 0 && i <= seg->bucket_mask; i += step)
+    for (uint64_t i = first; step > 0 && i < buckets_of(seg); i += step)
         count_bucket(seg, seg->index + i * ZOO_WAYS, out);
 }

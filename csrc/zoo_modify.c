@@ -116,6 +116,7 @@ static int modify(zoo_seg *seg, const char *key, size_t key_len, struct change *
     char room[VALUE_ON_STACK];
     if (key_len - 1 >= ZOO_MAX_KEY)
         return ZOO_E_KEY;
+    zoo_retire_watch(seg); /* there are processes that do nothing but count */
     uint64_t key_hash = zoo_key_hash(seg, key, key_len);
     int outcome = ZOO_CROWDED;
     for (int attempt = 0; attempt < ATTEMPTS && outcome == ZOO_CROWDED; attempt++) {

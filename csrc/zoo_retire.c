@@ -11,9 +11,9 @@
  *   2. retire the old one; everybody misses;
  *   3. wait until no commit is announced in it: an announcement that nobody reads
  *      protects nothing. If one lasts, nobody may hit in the successor for as
- *      long as a quarantine lasts;
+ *      long as its quarantine would, and for a minute at least;
  *   4. start the successor's clock and root above the old clock, make it READY,
- *      and rename it over the old one.
+ *      and rename it over the old one. None of this needs room any more.
  * Entries are not copied.
  *
  * Writers that find `state` RETIRED after they raised their tags raise them in the
@@ -26,9 +26,15 @@
  *
  * A segment may lose its name behind everybody's back: `rm`, or systemd's
  * RemoveIPC at a logout. Those who have it mapped and those who open the name
- * would then invalidate apart from each other. Each process looks at the link
- * count once a second, but no more often than it stores, misses, invalidates, or
- * makes 64 hits; the first to see 0 retires the segment for all who have it.
+ * would then invalidate apart from each other. The first process that sees a link
+ * count of 0 retires the segment for all who have it.
+ *   Who invalidates, announces or settles looks when its words are written, unless
+ * its process looked less than ZOO_LOOK_NS before it began. That look will do: whoever
+ * makes a segment under a free name waits for ZOO_LOOK_NS before it is READY. So none
+ * that took this one's place was READY when the invalidation began, and all that is
+ * computed in such a one begins later.
+ *   Who reads or stores looks once a second, but no more often than it misses, stores,
+ * changes an entry, or makes 64 hits. For so long it does not see what others drop.
  *
  * Another layout: the words that retire a segment lie where its header's first
  * line says, in every version. A newer version retires an older one's segment.
@@ -39,6 +45,8 @@
  *  1. The clock of a retired segment never changes again, and `retired_clock` is
  *     not below what it was.
  *  2. A successor is not seen before its predecessor is retired.
+ *  3. When an invalidation returns anything but ZOO_RETIRED, it began before there
+ *     was a fill in any other segment of the name.
  *
  * Edges
  *  E16 root, clock and `state`, then the lanes <-> a lane, then `state` (Dekker):
@@ -55,10 +63,15 @@
 #include <unistd.h>
 
 #include "zoo_fault.h"
-#include "zoo_layout.h"
+#include "zoo_lane.h"
 
 /* How long nobody hits in a successor if commits were under way that cannot be waited for. */
-enum { QUARANTINE_MS = 60000, POLL_MS = 5, WATCH_MS = 1000 };
+enum { QUARANTINE_MS = 60000, POLL_MS = 5, WATCH_MS = 1000, ATTEMPTS = 16 };
+
+/* For how long a look at the link count will do. A system call a millisecond costs nothing. */
+#ifndef ZOO_LOOK_NS /* the fuzzers make thousands of segments */
+#define ZOO_LOOK_NS 1000000ull
+#endif
 
 static uint64_t coarse_ms(void)
 {
@@ -75,15 +88,16 @@ struct words {
 
 static zoo_word *word_at(void *page, uint32_t at)
 {
-    return at % 8 == 0 && at <= 4096 - 8 ? (zoo_word *)(void *)((char *)page + at) : NULL;
+    return at % 8 == 0 && at <= ZOO_HEADER_BYTES - 8 ? (zoo_word *)(void *)((char *)page + at)
+                                                     : NULL;
 }
 
 static int map_words(int fd, struct words *words)
 {
     struct stat st;
-    if (fstat(fd, &st) != 0 || st.st_size < 4096)
+    if (fstat(fd, &st) != 0 || st.st_size < (off_t)ZOO_HEADER_BYTES)
         return ZOO_E_FORMAT;
-    words->page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    words->page = mmap(NULL, ZOO_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (words->page == MAP_FAILED)
         return ZOO_E_SYSTEM;
     const struct zoo_hdr *hdr = words->page;
@@ -97,7 +111,7 @@ static int map_words(int fd, struct words *words)
     if (hdr->magic == ZOO_MAGIC && hdr->layout_version >= ZOO_LAYOUT_FIRST && words->state &&
         words->clock && words->root && words->lanes && words->events && words->retired_clock)
         return ZOO_OK;
-    munmap(words->page, 4096);
+    munmap(words->page, ZOO_HEADER_BYTES);
     return ZOO_E_FORMAT;
 }
 
@@ -141,20 +155,49 @@ static bool is_to_be_retired(zoo_seg *seg)
     return zoo_load_acquire(&seg->hdr->root) == ZOO_CLOCK_MASK || is_nameless(seg);
 }
 
+static void look(zoo_seg *seg, uint64_t boot_ns)
+{
+    if (!zoo_retire_noticed(seg) && is_to_be_retired(seg))
+        zoo_retire_end(seg);
+    /* Only now: another thread may trust it. Relaxed: it is private, and orders nothing. */
+    zoo_store_relaxed(&seg->looked_ns, boot_ns);
+}
+
+/* For who reads or stores. */
 void zoo_retire_watch(zoo_seg *seg)
 {
     uint64_t now = coarse_ms();
     if (now < zoo_load_relaxed(&seg->watch_ms)) /* private, but threads share it */
         return;
     zoo_store_relaxed(&seg->watch_ms, now + WATCH_MS);
-    if (!zoo_retire_noticed(seg) && is_to_be_retired(seg))
-        zoo_retire_end(seg);
+    look(seg, zoo_hlc_boot_ns());
+}
+
+/*
+ * For who has invalidated, or announced, and began to at `boot_ns` or later: must it
+ * be done in another segment, too? Invariant 3.
+ */
+bool zoo_retire_look(zoo_seg *seg, uint64_t boot_ns)
+{
+    uint64_t looked = zoo_load_relaxed(&seg->looked_ns); /* private, but threads share it */
+    if (boot_ns - looked >= ZOO_LOOK_NS)
+        look(seg, boot_ns);
+    return zoo_retire_noticed(seg); /* E16: after the fence */
+}
+
+/* The name was free. Those who looked at another segment of it must look again: invariant 3. */
+void zoo_retire_outwait(void)
+{
+    uint64_t end = zoo_hlc_boot_ns() + ZOO_LOOK_NS;
+    for (uint64_t now; (now = zoo_hlc_boot_ns()) < end;) {
+        struct timespec left = {0, (long)(end - now)};
+        nanosleep(&left, NULL); /* a signal may end it */
+    }
 }
 
 int zoo_retired(zoo_seg *seg)
 {
-    if (!zoo_retire_noticed(seg) && is_to_be_retired(seg))
-        zoo_retire_end(seg);
+    look(seg, zoo_hlc_boot_ns());
     return zoo_retire_noticed(seg);
 }
 
@@ -162,13 +205,6 @@ static void pause_ms(long ms)
 {
     struct timespec pause = {0, ms * 1000000L};
     nanosleep(&pause, NULL);
-}
-
-static uint64_t boot_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /*
@@ -191,8 +227,11 @@ static uint64_t drain(const char *object, int fd, const struct words *words, uin
             break;
         pause_ms(POLL_MS);
     }
-    if (zoo_load_acquire(words->lanes) != 0) /* E16 */
-        miss_until = boot_ms() + QUARANTINE_MS;
+    if (zoo_load_acquire(words->lanes) != 0) { /* E16 */
+        uint64_t longest = readable ? zoo_lane_longest(old) : 0;
+        miss_until =
+            zoo_hlc_boot_ns() / 1000000 + (longest > QUARANTINE_MS ? longest : QUARANTINE_MS);
+    }
     if (readable) {
         uint64_t without_lane = zoo_load_acquire(&old->hdr->miss_until); /* E10/A, E16 */
         if (without_lane > miss_until)
@@ -203,35 +242,48 @@ static uint64_t drain(const char *object, int fd, const struct words *words, uin
     return miss_until;
 }
 
-/* The steps of replacing. The caller holds the lock of `old_fd`, which has the name. */
+/* Step 4. ZOO_MISS: the names lead elsewhere by now. */
+static int rename_over(const char *next, int fd, const char *object, int old_fd)
+{
+    char from[ZOO_NAME_BYTES + 32], to[ZOO_NAME_BYTES + 32];
+    /* Somebody removed the old one, and others may be in another already: they would lose it. */
+    if (!zoo_name_leads_to(object, old_fd) || !zoo_name_leads_to(next, fd))
+        return ZOO_MISS;
+    snprintf(from, sizeof from, "/dev/shm%s", next);
+    snprintf(to, sizeof to, "/dev/shm%s", object);
+    return rename(from, to) == 0 ? ZOO_OK : ZOO_E_SYSTEM;
+}
+
+/*
+ * The steps of replacing. The caller holds the lock of `old_fd`, which has the
+ * name. ZOO_MISS: the old one is retired, but it had lost its name meanwhile.
+ */
 int zoo_retire_replace(const char *object, int old_fd, uint64_t size, uint32_t wait_ms)
 {
-    char next[ZOO_NAME_BYTES + 8], from[ZOO_NAME_BYTES + 32], to[ZOO_NAME_BYTES + 32];
+    char next[ZOO_NAME_BYTES + 8];
     struct words words;
+    struct zoo_hdr *hdr;
     snprintf(next, sizeof next, "%s.next", object);
     shm_unlink(next); /* of a replacer that died */
     int status = map_words(old_fd, &words);
     if (status != ZOO_OK)
         return status;
     int fd = shm_open(next, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    status = fd < 0 ? ZOO_E_SYSTEM : zoo_segment_make(fd, size, 1, 0); /* step 1 */
+    status = fd < 0 ? ZOO_E_SYSTEM : zoo_segment_make(fd, size, &hdr); /* step 1 */
     if (status == ZOO_OK) {
         uint64_t clock = retire(&words); /* step 2 */
         ZOO_FAULT("retire:retired");
         uint64_t miss_until = drain(object, old_fd, &words, wait_ms); /* step 3 */
         uint64_t now = zoo_hlc_physical();
-        status = zoo_segment_make(fd, size, (clock > now ? clock : now) + 1, miss_until);
+        zoo_segment_start(hdr, (clock > now ? clock : now) + 1, miss_until);
         ZOO_FAULT("retire:before-rename");
-        snprintf(from, sizeof from, "/dev/shm%s", next);
-        snprintf(to, sizeof to, "/dev/shm%s", object);
-        if (status == ZOO_OK && rename(from, to) != 0) /* step 4 */
-            status = ZOO_E_SYSTEM;
+        status = rename_over(next, fd, object, old_fd);
     }
     if (status != ZOO_OK)
         shm_unlink(next);
     if (fd >= 0)
         close(fd);
-    munmap(words.page, 4096);
+    munmap(words.page, ZOO_HEADER_BYTES);
     return status;
 }
 
@@ -241,20 +293,32 @@ int zoo_resize(const char *name, uint64_t size, uint32_t wait_ms)
     int fd;
     if (size < ZOO_MIN_SIZE)
         return ZOO_E_SIZE;
-    int status = zoo_segment_lock_name(name, wait_ms, object, &fd);
-    if (status != ZOO_OK)
-        return status;
-    status = zoo_retire_replace(object, fd, size, wait_ms);
-    zoo_segment_unlock(fd);
-    return status;
+    int status = ZOO_MISS;
+    for (int attempt = 0; attempt < ATTEMPTS && status == ZOO_MISS; attempt++) {
+        status = zoo_name_lock(name, wait_ms, object, &fd);
+        if (status != ZOO_OK)
+            return status;
+        status = zoo_retire_replace(object, fd, size, wait_ms);
+        zoo_name_unlock(fd);
+    }
+    return status == ZOO_MISS ? ZOO_E_BUSY : status;
+}
+
+/* Retires whatever segment an object is; safe without its lock. */
+static void retire_object(int fd)
+{
+    struct words words;
+    if (map_words(fd, &words) != ZOO_OK)
+        return;
+    retire(&words);
+    munmap(words.page, ZOO_HEADER_BYTES);
 }
 
 int zoo_unlink(const char *name)
 {
     char object[ZOO_NAME_BYTES], next[ZOO_NAME_BYTES + 8];
-    struct words words;
     int fd;
-    int status = zoo_segment_lock_name(name, 1000, object, &fd);
+    int status = zoo_name_lock(name, 1000, object, &fd);
     bool locked = status == ZOO_OK;
     if (status == ZOO_E_ARGUMENT)
         return status;
@@ -262,22 +326,21 @@ int zoo_unlink(const char *name)
         zoo_owner_unlink(object); /* somebody removed the segment alone */
         return ZOO_MISS;
     }
-    /* The lock is kept to the end: the name that goes must not be a successor's by then. */
-    if (locked && map_words(fd, &words) == ZOO_OK) {
-        retire(&words);
-        munmap(words.page, 4096);
-    }
-    if (locked) { /* or it may be a living replacer's */
-        snprintf(next, sizeof next, "%s.next", object);
+    if (locked) {
+        retire_object(fd);
+        snprintf(next, sizeof next, "%s.next", object); /* or it may be a living replacer's */
         shm_unlink(next);
         zoo_owner_unlink(object);
+    } else if (zoo_name_open(name, object, &fd) == ZOO_OK) { /* whoever has the lock is stuck */
+        retire_object(fd);
+        close(fd);
     }
     /* Whatever else has the name, half made or somebody's, goes too. */
     status = shm_unlink(object) == 0 ? ZOO_OK : errno == ENOENT ? ZOO_MISS : ZOO_E_SYSTEM;
     if (status == ZOO_OK && !locked)
         zoo_owner_unlink(object);
-    if (locked)
-        zoo_segment_unlock(fd);
+    if (locked) /* to the end: the name that went must not have been a successor's by then */
+        zoo_name_unlock(fd);
     return status;
 }
 
@@ -286,7 +349,7 @@ int zoo_clear_foreign(const char *name)
     char object[ZOO_NAME_BYTES];
     struct words words;
     int fd;
-    int status = zoo_segment_open_name(name, object, &fd);
+    int status = zoo_name_open(name, object, &fd);
     if (status != ZOO_OK)
         return status;
     status = map_words(fd, &words);
@@ -298,7 +361,7 @@ int zoo_clear_foreign(const char *name)
         zoo_max_release(words.root, last == ZOO_CLOCK_MASK ? last : last + 1); /* E3/R */
         zoo_add_seq_cst(words.events, 1);
         zoo_fence_seq_cst();
-        munmap(words.page, 4096);
+        munmap(words.page, ZOO_HEADER_BYTES);
     }
     close(fd);
     return status;

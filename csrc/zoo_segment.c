@@ -1,14 +1,12 @@
 /*
- * zoo_segment.c - create, attach, detach: nobody sees a half-built segment.
+ * zoo_segment.c - make, attach, detach: nobody sees a half-built segment.
  *
- * A segment is a POSIX shared-memory object named from the effective user and
- * the configured name, mode 0600.
+ * What becomes of an object once somebody has it open; zoo_name.c says who may do
+ * what when.
  *
  * Readers (processes that attach) need no lock once `state` says READY: from
  *   then on the constants never change and the object is never made again.
- * Writers (creators) hold an exclusive flock on the object while they size and
- *   initialise it. The kernel drops it when they die.
- * Reclaim: the object lives until its name is unlinked and all mappings end.
+ * Writers (creators) hold the object's lock while they size and initialise it.
  * Crash: a creator that dies leaves an object that is empty, or whose state is
  *   INIT. The next opener gets the lock and makes it again; nobody has it
  *   mapped, because nobody maps an object that is not READY without the lock.
@@ -25,12 +23,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -41,18 +36,6 @@
 #include "zoo_hash.h"
 #include "zoo_layout.h"
 #include "zoo_sum.h"
-
-enum { POLL_MS = 5 };
-
-/* The suffixes are those of a segment's lock file and of its successor in the making. */
-static int object_name(const char *name, char *out)
-{
-    size_t len = strlen(name);
-    if (len >= 5 && (strcmp(name + len - 5, ".lock") == 0 || strcmp(name + len - 5, ".next") == 0))
-        return ZOO_E_ARGUMENT;
-    int n = snprintf(out, ZOO_NAME_BYTES, "/zoocache-%lu-%s", (unsigned long)geteuid(), name);
-    return n > 0 && n < ZOO_NAME_BYTES && strchr(name, '/') == NULL ? ZOO_OK : ZOO_E_ARGUMENT;
-}
 
 static uint64_t clock_ns(clockid_t id)
 {
@@ -85,10 +68,10 @@ static int allocate(int fd, uint64_t size)
 
 /*
  * Makes a segment of an object that nobody uses: under its lock, or under a name
- * that is not its own yet. The clock starts at `clock`, and so does the root: no
- * stamp of another segment is good here. Nobody hits before `miss_until_ms`.
+ * that is not its own yet. It is not READY before zoo_segment_start(), which gets
+ * the first page that is mapped here.
  */
-int zoo_segment_make(int fd, uint64_t size, uint64_t clock, uint64_t miss_until_ms)
+int zoo_segment_make(int fd, uint64_t size, struct zoo_hdr **out)
 {
     struct zoo_hdr *hdr;
     size = size / ZOO_PART_ALIGN * ZOO_PART_ALIGN;
@@ -98,7 +81,7 @@ int zoo_segment_make(int fd, uint64_t size, uint64_t clock, uint64_t miss_until_
     if (status != ZOO_OK)
         return status;
     ZOO_FAULT("segment:allocated");
-    if (map_shared(fd, 4096, &hdr) != ZOO_OK)
+    if (map_shared(fd, ZOO_HEADER_BYTES, &hdr) != ZOO_OK)
         return ZOO_E_SYSTEM;
     hdr->stable = (struct zoo_stable){
         .magic = ZOO_MAGIC,
@@ -117,16 +100,25 @@ int zoo_segment_make(int fd, uint64_t size, uint64_t clock, uint64_t miss_until_
     if (getrandom(hdr->secret, sizeof hdr->secret, 0) != sizeof hdr->secret)
         hdr->secret[0] = zoo_mix(clock_ns(CLOCK_BOOTTIME) ^ (uint64_t)getpid());
     hdr->constants_sum = zoo_geometry_sum(hdr);
+    /* Position 0 is never used, so that no word of a record is zero. */
+    zoo_store_relaxed(&hdr->head_probation, ZOO_PART_ALIGN); /* published by E8 */
+    zoo_store_relaxed(&hdr->head_main, ZOO_PART_ALIGN);
+    *out = hdr;
+    return ZOO_OK;
+}
+
+/*
+ * Nothing can fail any more. The clock starts at `clock`, and so does the root: no
+ * stamp of another segment is good here. Nobody hits before `miss_until_ms`.
+ */
+void zoo_segment_start(struct zoo_hdr *hdr, uint64_t clock, uint64_t miss_until_ms)
+{
     zoo_store_relaxed(&hdr->clock, clock); /* published by E8, like all that follows */
     zoo_store_relaxed(&hdr->root, clock);
     zoo_store_relaxed(&hdr->miss_until, miss_until_ms);
-    /* Position 0 is never used, so that no word of a record is zero. */
-    zoo_store_relaxed(&hdr->head_probation, ZOO_PART_ALIGN);
-    zoo_store_relaxed(&hdr->head_main, ZOO_PART_ALIGN);
     ZOO_FAULT("segment:before-ready");
     zoo_store_release(&hdr->state, ZOO_STATE_READY); /* E8/R */
-    munmap(hdr, 4096);
-    return ZOO_OK;
+    munmap(hdr, ZOO_HEADER_BYTES);
 }
 
 static uint64_t page_up(uint64_t n)
@@ -252,9 +244,9 @@ static bool read_header(int fd, uint64_t *state, struct zoo_hdr *copy)
 }
 
 /*
- * Attaches an object; its descriptor is the handle's from then on. ZOO_MISS: it
- * is empty or half made, and only the holder of the lock may do something about
- * it. ZOO_RETIRED: likewise.
+ * Attaches an object; its descriptor stays the caller's, who may give it to the
+ * handle. ZOO_MISS: it is empty or half made, and only the holder of the lock may
+ * do something about it. ZOO_RETIRED: likewise.
  */
 int zoo_segment_attach(int fd, bool retired_too, zoo_seg **out)
 {
@@ -267,7 +259,7 @@ int zoo_segment_attach(int fd, bool retired_too, zoo_seg **out)
     uint64_t object_size = (uint64_t)st.st_size;
     if (object_size == 0)
         return ZOO_MISS;
-    if (object_size < 4096)
+    if (object_size < ZOO_HEADER_BYTES)
         return ZOO_E_TRUNCATED;
     ZOO_FAULT("segment:attaching");
     if (!read_header(fd, &state, &copy))
@@ -301,179 +293,6 @@ void zoo_segment_detach(zoo_seg *seg)
 {
     munmap(seg->hdr, seg->mapped);
     free(seg);
-}
-
-static int check_owner(int fd)
-{
-    struct stat st;
-    if (fstat(fd, &st) != 0)
-        return ZOO_E_SYSTEM;
-    if (st.st_uid != geteuid())
-        return ZOO_E_OWNER;
-    return S_ISREG(st.st_mode) && (st.st_mode & 077) == 0 ? ZOO_OK : ZOO_E_MODE;
-}
-
-static int open_object(const char *object, bool create, int *fd)
-{
-    int flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC | (create ? O_CREAT : 0);
-    *fd = shm_open(object, flags, 0600);
-    if (*fd >= 0)
-        return ZOO_OK;
-    if (errno == ENOENT)
-        return ZOO_E_NO_SEGMENT;
-    if (errno == ELOOP || errno == EINVAL) /* a link has the name, or (in glibc) a directory */
-        return ZOO_E_FORMAT;
-    return errno == EACCES || errno == EPERM ? ZOO_E_OWNER : ZOO_E_SYSTEM;
-}
-
-/* Bounded: a creator that was stopped must not hang a start. */
-static int lock(int fd, uint32_t wait_ms)
-{
-    for (uint32_t waited = 0;; waited += POLL_MS) {
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-            return ZOO_OK;
-        if (errno != EWOULDBLOCK && errno != EINTR)
-            return ZOO_E_SYSTEM;
-        if (waited >= wait_ms)
-            return ZOO_E_BUSY;
-        struct timespec pause = {0, POLL_MS * 1000000L};
-        nanosleep(&pause, NULL);
-    }
-}
-
-/* Does the name still lead to the object that was locked? */
-static bool still_named(const char *object, int fd)
-{
-    struct stat locked, named;
-    int other = shm_open(object, O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0);
-    bool same = other >= 0 && fstat(fd, &locked) == 0 && fstat(other, &named) == 0 &&
-                locked.st_ino == named.st_ino && locked.st_dev == named.st_dev;
-    if (other >= 0)
-        close(other);
-    return same;
-}
-
-/* Is it of an older layout, which this version may replace? */
-static bool is_older(int fd)
-{
-    struct zoo_stable stable;
-    return pread(fd, &stable, sizeof stable, 0) == (ssize_t)sizeof stable &&
-           stable.magic == ZOO_MAGIC && stable.layout_version >= ZOO_LAYOUT_FIRST &&
-           stable.layout_version < ZOO_LAYOUT_VERSION;
-}
-
-void zoo_segment_unlock(int fd)
-{
-    int error = errno;
-    flock(fd, LOCK_UN); /* closing would not: a mapping keeps the open file, and its lock */
-    close(fd);
-    errno = error;
-}
-
-int zoo_segment_open_name(const char *name, char *object, int *fd)
-{
-    if (object_name(name, object) != ZOO_OK)
-        return ZOO_E_ARGUMENT;
-    int status = open_object(object, false, fd);
-    if (status != ZOO_OK)
-        return status;
-    status = check_owner(*fd);
-    if (status != ZOO_OK)
-        close(*fd);
-    return status;
-}
-
-/* Opens and locks the object that has the name. */
-int zoo_segment_lock_name(const char *name, uint32_t wait_ms, char *object, int *fd)
-{
-    for (int attempt = 0; attempt < 16; attempt++) {
-        int status = zoo_segment_open_name(name, object, fd);
-        if (status != ZOO_OK)
-            return status;
-        status = lock(*fd, wait_ms);
-        if (status == ZOO_OK && still_named(object, *fd))
-            return ZOO_OK;
-        zoo_segment_unlock(*fd);
-        if (status != ZOO_OK)
-            return status;
-    }
-    return ZOO_E_BUSY;
-}
-
-/* What an opener does, under the lock, with an object that is not READY. */
-static int make_or_replace(const char *object, int fd, uint64_t size, zoo_seg **out)
-{
-    int status = zoo_segment_attach(fd, false, out); /* somebody may have been faster */
-    if (status == ZOO_MISS) {
-        status = zoo_segment_make(fd, size, zoo_hlc_physical() + 1, 0);
-        return status == ZOO_OK ? zoo_segment_attach(fd, false, out) : status;
-    }
-    if (status == ZOO_RETIRED || status == ZOO_E_FORMAT) {
-        status = zoo_retire_replace(object, fd, size, 0);
-        return status == ZOO_OK ? ZOO_MISS : status; /* open the successor by its name */
-    }
-    return status;
-}
-
-/* One try. ZOO_MISS: the name changed under us, try again. */
-static int open_once(const char *object, uint64_t size, uint32_t wait_ms, zoo_seg **out)
-{
-    int fd;
-    int status = open_object(object, size > 0, &fd);
-    if (status != ZOO_OK)
-        return status;
-    status = check_owner(fd);
-    if (status == ZOO_OK)
-        status = zoo_segment_attach(fd, false, out);
-    bool unfinished = status == ZOO_MISS || status == ZOO_RETIRED ||
-                      (status == ZOO_E_FORMAT && size > 0 && is_older(fd));
-    if (status == ZOO_MISS && size == 0)
-        status = ZOO_E_NO_SEGMENT;
-    else if (unfinished && (status = lock(fd, wait_ms)) == ZOO_OK) {
-        if (!still_named(object, fd))
-            status = ZOO_MISS;
-        else
-            status = size > 0 ? make_or_replace(object, fd, size, out) : ZOO_E_NO_SEGMENT;
-    }
-    if (status == ZOO_OK)
-        (*out)->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    zoo_segment_unlock(fd);
-    return status;
-}
-
-int zoo_open(const char *name, uint64_t size, uint32_t wait_ms, zoo_seg **out)
-{
-    char object[ZOO_NAME_BYTES];
-    *out = NULL;
-    if (object_name(name, object) != ZOO_OK)
-        return ZOO_E_ARGUMENT;
-    if (size != 0 && size < ZOO_MIN_SIZE)
-        return ZOO_E_SIZE;
-    int status = ZOO_MISS;
-    for (int attempt = 0; attempt < 16 && status == ZOO_MISS; attempt++) {
-        status = open_once(object, size, wait_ms, out);
-        if (status != ZOO_OK || (status = zoo_owner_attach(*out, object)) == ZOO_OK)
-            continue;
-        if (status == ZOO_RETIRED) { /* its lock file is gone: nobody could be told dead */
-            zoo_retire_end(*out);
-            status = ZOO_MISS;
-        }
-        zoo_close(*out);
-        *out = NULL;
-    }
-    return status == ZOO_MISS ? ZOO_E_BUSY : status;
-}
-
-void zoo_close(zoo_seg *seg)
-{
-    if (seg == NULL)
-        return;
-    zoo_owner_release(seg);
-    struct stat st;
-    /* Where a daemon closed all descriptors, the number may be another file's by now. */
-    if (seg->fd >= 0 && fstat(seg->fd, &st) == 0 && (uint64_t)st.st_ino == seg->inode)
-        close(seg->fd);
-    zoo_segment_detach(seg);
 }
 
 uint64_t zoo_size(const zoo_seg *seg)

@@ -28,7 +28,7 @@ class Announcement:
 
     def __init__(self, tags: frozenset[str] | None, *, session: str, quarantine: float) -> None:
         self.tags = tags
-        self._announced = _few(tags)
+        self._announced = tags if tags is None or len(tags) <= MOST_TAGS else _few(tags)
         self._session = session
         self._quarantine = quarantine
         self._intents: list[Intent] = []
@@ -57,6 +57,8 @@ class Announcement:
         if self._announced == self.tags or end is End.UNKNOWN:
             settled = [intent.settle(end) for intent in self._intents]
             if not settled or not all(settled):
+                if end is End.UNKNOWN:
+                    self._announce_anew()
                 bump(self.tags)
         else:
             bump(self.tags)  # they are finer than what was announced
@@ -64,14 +66,19 @@ class Announcement:
                 intent.settle(End.ROLLED_BACK)
         self._intents = []
 
+    def _announce_anew(self) -> None:
+        """The quarantine is in a segment that was replaced, or there was no lane for it."""
+        before = len(self._intents)
+        self.make()
+        for intent in self._intents[before:]:
+            intent.settle(End.UNKNOWN)
+
     def __del__(self) -> None:
         if self._intents:
             self.settle(End.UNKNOWN)
 
 
-def _few(tags: frozenset[str] | None) -> frozenset[str] | None:
-    if tags is None or len(tags) <= MOST_TAGS:
-        return tags
+def _few(tags: frozenset[str]) -> frozenset[str] | None:
     roots = frozenset(tag.partition(":")[0] for tag in tags)
     return roots if len(roots) <= MOST_TAGS else None
 

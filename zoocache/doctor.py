@@ -6,21 +6,20 @@ import difflib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
 from zoocache import config, host
 from zoocache.exceptions import ConfigError, SegmentError, SegmentMissingError
-from zoocache.shm import STAMPS_PER_SECOND, Cache, Report, Segment, path_of
+from zoocache.shm import STAMPS_PER_SECOND, Cache, Segment, path_of
 from zoocache.shm.intent import quarantined, reap
-from zoocache.shm.look import owner_pids, shape_of
+from zoocache.shm.look import MOST_OWNERS, owner_pids, shape_of
 
 _CHECKS_AT_MOST = 5
 _SHOWN = 8  # of a list
 _A_MINUTE = 60.0
-_MOST_OWNERS = 1024
 _AHEAD = 60.0  # seconds: what zoocache believes of another host's clock
 _ROUNDING = 65536  # bytes: segments are made in such steps
 
@@ -196,24 +195,26 @@ def _files(name: str) -> Iterator[Finding]:
 
 def _segment(cache: Cache, size: int) -> Iterator[Finding]:
     segment = cache.segment
-    yield ok(f"{path_of(segment.name)} can be opened: {segment.size:,} bytes, mode 0600")
+    yield ok(
+        f"{path_of(segment.name)} can be opened: {segment.size:,} bytes, closed to other users"
+    )
     if abs(segment.size - size) >= _ROUNDING:
         yield warning(
             f"the segment has {segment.size:,} bytes, the settings of this process say "
             f"{size:,}: it was made with another setting, and keeps its size",
             f"zoocache resize {size} (it begins empty), or change SIZE.",
         )
-    yield from _soundness(segment.check)
+    yield from _soundness(segment)
     yield from _commits(cache)
     yield from _processes(cache)
     yield from _counters(cache.stats(), segment)
 
 
-def _soundness(check: Callable[[], Report]) -> Iterator[Finding]:
+def _soundness(segment: Segment) -> Iterator[Finding]:
     """A writer under way may look like damage; damage is there each time."""
     broken: set[str] = set()
     for attempt in range(_CHECKS_AT_MOST):
-        report = check()
+        report = segment.check()
         found = {
             name
             for name in ("words_misplaced", "keys_doubled", "clocks_ahead", "bits_leaked")
@@ -225,8 +226,8 @@ def _soundness(check: Callable[[], Report]) -> Iterator[Finding]:
             return
     yield problem(
         f"the segment is damaged: {', '.join(sorted(broken)).replace('_', ' ')}",
-        "Entries that are damaged are never served. zoocache resize with the same size makes it "
-        "anew while it is used. Please report this.",
+        f"Entries that are damaged are never served. zoocache resize {segment.size} makes it anew "
+        f"while it is used. Please report this.",
     )
 
 
@@ -256,7 +257,7 @@ def _commits(cache: Cache) -> Iterator[Finding]:
     if ahead > _AHEAD:
         yield problem(
             f"the segment's clock is {ahead:,.0f} s ahead of this machine's",
-            "zoocache resize with the same size makes the segment anew.",
+            f"zoocache resize {cache.segment.size} makes the segment anew.",
         )
     if not waiting and not taken:
         yield ok("no commit of a dead process is announced")
@@ -277,9 +278,9 @@ def _processes(cache: Cache) -> Iterator[Finding]:
     hidden = sum(pid == 0 for pid in owners)
     if hidden:
         yield note(f"{hidden} processes of other pid namespaces (containers) use it, too")
-    if len(owners) > 0.9 * _MOST_OWNERS:
+    if len(owners) > 0.9 * MOST_OWNERS:
         yield warning(
-            f"{len(owners)} of {_MOST_OWNERS} places for processes that write are taken",
+            f"{len(owners)} of {MOST_OWNERS} places for processes that write are taken",
             "The next ones compute without stampede protection, and their commits make "
             "everybody miss: run fewer processes on one segment.",
         )

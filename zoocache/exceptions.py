@@ -1,18 +1,18 @@
 """Every error that zoocache raises.
 
-ZooCacheError
-├── ConfigError (ValueError)              a setting cannot be used
-├── InvalidKeyError (ValueError)          a key is empty or too long
-├── NotANumberError (ValueError)          the value cannot be incremented
-├── TagError (ValueError)                 a tag is not parts joined by ":"
-├── UnstorableError (TypeError)           a value cannot be stored faithfully
-└── SegmentError (OSError)                the shared segment cannot be used
-    ├── SegmentMissingError (FileNotFoundError)    there is none of that name
-    ├── SegmentPermissionError (PermissionError)   it belongs to, or is writable by, others
-    ├── SegmentFormatError                another layout version, truncated or garbled
-    ├── SegmentSpaceError                 /dev/shm has no room for it
-    ├── SegmentRetiredError               it was replaced or removed: open it again
-    └── SegmentBusyError                  somebody holds its initialisation lock for too long
+    ZooCacheError
+    ├── ConfigError (ValueError)              a setting cannot be used
+    ├── InvalidKeyError (ValueError)          a key is empty or too long
+    ├── NotANumberError (ValueError)          the value cannot be incremented
+    ├── TagError (ValueError)                 a tag is not parts joined by ":"
+    ├── UnstorableError (TypeError)           a value cannot be stored faithfully
+    └── SegmentError (OSError)                the shared segment cannot be used
+        ├── SegmentMissingError (FileNotFoundError)    there is none of that name
+        ├── SegmentPermissionError (PermissionError)   it belongs to, or is writable by, others
+        ├── SegmentFormatError                another layout version, truncated or garbled
+        ├── SegmentSpaceError                 /dev/shm has no room for it
+        ├── SegmentRetiredError               it was replaced or removed: open it again
+        └── SegmentBusyError                  somebody holds its initialisation lock for too long
 
 Each message ends with what to do about it.
 """

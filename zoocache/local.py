@@ -64,7 +64,7 @@ class Copy(NamedTuple):
 
     def keep_result(self, memo: Any, args: tuple[Any, ...], value: object) -> None:
         """The same for the result of a function that was called with these arguments."""
-        size = _size_of(value)
+        size = size_of(value)
         if size is not None:
             memo._keep(args, value, *self, self._with_costs(size + sum(map(sys.getsizeof, args))))
 
@@ -140,13 +140,13 @@ def memo(function: Callable[..., Any]) -> Any:
     return Memo(function, gate, types.MethodType)
 
 
-def _size_of(value: object) -> int | None:
+def size_of(value: object) -> int | None:
     """The bytes that a value takes; None if it, or anything in it, can be changed."""
     kind = type(value)
     size = sys.getsizeof(value)
     if kind is tuple or kind is frozenset:
         for one in value:  # type: ignore[attr-defined]
-            inner = _size_of(one)
+            inner = size_of(one)
             if inner is None:
                 return None
             size += inner

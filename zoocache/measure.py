@@ -191,23 +191,25 @@ def _together(cache: Cache, picks: Sequence[str], processes: int, seconds: float
         pid = os.fork()
         if pid == 0:
             try:
-                os.write(writer, b"%d" % _hits(cache, picks, start, seconds))
+                os.write(writer, b"%f" % _hits(cache, picks, start, start + seconds))
             finally:
                 os._exit(0)
         os.close(writer)
         pipes.append((pid, reader))
-    hits = 0
+    hits = 0.0
     for pid, reader in pipes:
         with open(reader, "rb") as pipe:
-            hits += int(pipe.read() or 0)
+            hits += float(pipe.read() or 0)
         os.waitpid(pid, 0)
-    return hits / seconds
+    return hits
 
 
-def _hits(cache: Cache, picks: Sequence[str], start: float, seconds: float) -> int:
+def _hits(cache: Cache, picks: Sequence[str], start: float, end: float) -> float:
+    """Hits per second until the end; of one turn at least, where the machine came to it late."""
     work, n = _each(cache.get), 0
     time.sleep(max(0.0, start - time.monotonic()))
-    while time.monotonic() < start + seconds:
+    start = time.monotonic()
+    while n == 0 or time.monotonic() < end:
         work(picks)
         n += len(picks)
-    return n
+    return n / (time.monotonic() - start)

@@ -1,7 +1,7 @@
 """Watches a segment: rates, what is asked for most, what is dropped most, what comes and goes.
 
-Counts nothing and changes nothing in it. `poll` often, ten times a second, so
-that few samples of keys are missed; `look` as often as somebody wants to see.
+Counts nothing and changes nothing in it. `poll` often, twenty times a second: the
+more often, the more samples of keys it has. `look` when somebody wants to see.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ class HotTag(NamedTuple):
     name: str
     times: int
     """In the window, as far back as the ring of events goes."""
-    newest: Event
 
 
 class View(NamedTuple):
@@ -54,6 +53,7 @@ class View(NamedTuple):
     shape: Shape
     census: Census
     samples: int
+    """Of keys, in the window."""
     keys: list[HotKey]
     tags: list[HotTag]
     dropped: list[Dropped]
@@ -121,9 +121,5 @@ class Monitor:
 
     def _hot_tags(self, ring: list[Event]) -> list[HotTag]:
         since = time.time() - WINDOW
-        recent = [event for event in ring if event.when >= since]
-        counted = Counter(event.tag for event in recent)
-        newest = {event.tag: event for event in recent}
-        return [
-            HotTag(self.names.of(tag), n, newest[tag]) for tag, n in counted.most_common(self._most)
-        ]
+        counted = Counter(event.tag for event in ring if event.when >= since)
+        return [HotTag(self.names.of(tag), n) for tag, n in counted.most_common(self._most)]

@@ -58,7 +58,7 @@ class _State(NamedTuple):
     retry_at: float
 
     def may_retry(self) -> bool:
-        return self.cache is None and self.settings.enabled and time.monotonic() >= self.retry_at
+        return self.settings.enabled and time.monotonic() >= self.retry_at
 
 
 class Framework(Protocol):
@@ -93,7 +93,11 @@ def cache() -> Cache | None:
     few seconds: a web request goes on without it.
     """
     state = _state
-    if state is None or state.generation != config.generation() or state.may_retry():
+    if (
+        state is None
+        or state.generation != config.generation()
+        or (state.cache is None and state.may_retry())
+    ):
         state = _refresh()
     return state.cache
 

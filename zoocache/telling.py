@@ -13,7 +13,7 @@ from zoocache.shm import Cache
 from zoocache.shm.events import Cause, Event, events, hash_of
 from zoocache.shm.explain import EVERYTHING, Entry, State, explain
 
-_DIGESTS = {b"q": "query", b"f": "result"}
+_DIGESTS = {b"q": "query", b"r": "query", b"f": "result"}
 _DIGEST = 21  # bytes, with the letter in front
 _MOST_TOLD = 20_000
 _WHOLE = 24  # bytes of a tag's text that an event has room for
@@ -97,7 +97,8 @@ class Names:
             return f"key {written_key(event.text.encode())}"
         if "" not in event.text.split(":") and hash_of(self._cache, event.text) == event.tag:
             return self._told(event.text)
-        return event.text + "…" if len(event.text.encode()) >= _WHOLE - 3 else event.text
+        # A character that was cut has become a mark of three bytes.
+        return event.text + "…" if len(event.text.encode()) >= _WHOLE else event.text
 
     def knows(self, tag: bytes) -> bool:
         return tag in self._tags or tag in self._from_events
@@ -115,6 +116,7 @@ class Dropped(NamedTuple):
     pid: int
     cause: str
     names: tuple[str, ...]
+    """The shortest first, which says most: a row, before all that goes with it."""
     unnamed: int
     """How many more tags there were, whose names nobody told."""
 
@@ -132,10 +134,11 @@ def dropped(ring: Sequence[Event], names: Names) -> list[Dropped]:
     for _, together in itertools.groupby(reversed(ring), lambda event: (event.clock, event.pid)):
         group = list(together)
         known = [names.of(event.tag) for event in group if names.knows(event.tag)]
+        shown = sorted(set(known), key=lambda name: (len(name), name))
         found.append(
             Dropped(
                 group[0].when, group[0].pid, told_cause(group[0].cause),
-                tuple(sorted(set(known))), len(group) - len(known),
+                tuple(shown), len(group) - len(known),
             )
         )  # fmt: skip
     return found
@@ -146,11 +149,11 @@ def told_cause(cause: Cause) -> str:
     return cause.name.lower().replace("_", " ")
 
 
-def told_event(event: Event, name: str) -> str:
+def told_event(event: Event, name: str, times: str = "") -> str:
     """When a tag was dropped, by which process and why."""
     ago = time.time() - event.when
     what = printable(name) or event.tag.hex()
-    return f"{what}: {ago:.1f} s ago by process {event.pid} ({told_cause(event.cause)})"
+    return f"{what}: {times}{ago:.1f} s ago by process {event.pid} ({told_cause(event.cause)})"
 
 
 def why_tag(tag: str) -> str:
@@ -159,14 +162,16 @@ def why_tag(tag: str) -> str:
     if target is None:
         return "There is no segment: nothing is cached, and nothing was invalidated."
     meant = {hash_of(target, one): one for one in {tag, *store.expanded(tag)}}
+    meant[EVERYTHING] = "everything"
     ring = events(target)
-    lines = [
-        f"  {told_event(event, meant.get(event.tag, event.text))}"
-        for event in ring
-        if event.tag in meant or event.tag == EVERYTHING
-    ]
+    happened = [event for event in ring if event.tag in meant]
+    lines = []
+    for _, run in itertools.groupby(happened, lambda event: (event.tag, event.pid, event.cause)):
+        same = list(run)
+        times = f"{len(same)} times, the last " if len(same) > 1 else ""
+        lines.append(f"  {told_event(same[-1], meant[same[-1].tag], times)}")
     since = f"of the last {len(ring)} invalidations" if ring else "of no invalidation at all"
-    return "\n".join([f"{tag}: {len(lines)} {since} on this host", *lines])
+    return "\n".join([f"{tag}: {len(happened)} {since} on this host", *lines])
 
 
 def why_key(cache: Cache, key: bytes, names: Names) -> tuple[Entry, str]:

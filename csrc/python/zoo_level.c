@@ -21,7 +21,7 @@
 #include "zoo_level.h"
 
 /* One of so many hits of a copy goes to the segment, or what is hot here would be evicted there. */
-enum { RENEW_EVERY = 1024, COUNT_EVERY = 64 };
+enum { RENEW_EVERY = 8192, COUNT_EVERY = 64 };
 
 /* Entries */
 

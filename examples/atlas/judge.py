@@ -3,9 +3,10 @@
 The judge hears of every write before it is sent and again when it has been answered. A response is
 then held against the writes that had been *answered before the request was sent*:
 
-stale   it shows a population older than one of those, or leaves a city out of the first page of
-        its country although one of those writes had made the city large enough to be on it;
-wrong   it shows a population that nobody wrote, or not the city that was asked for.
+stale   it shows a population older than one of those, a sum that lacks one of those, or leaves a
+        city out of a list of the largest although one of those writes had made it large enough;
+wrong   it shows a population that nobody wrote, a sum above all that was ever sent, or not the
+        city that was asked for.
 
 Writes to one city take turns and only ever raise its population, so "older" is "smaller". A write
 on its way may be shown or not. Order is counted in ticks, not seconds: all clients live in one
@@ -18,13 +19,15 @@ import itertools
 import json
 import re
 import threading
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 SHOWN_IN_HTML = re.compile(rb'data-city="(\d+)"\s+data-population="(\d+)"')
+SUMS_IN_HTML = re.compile(rb'data-country="(\w+)"\s+data-people="(\d+)"')
+WORLD = "the world"  # in place of a country
 
 
 class Known(NamedTuple):
@@ -54,16 +57,17 @@ class Response:
     shown: list[tuple[int, int]]  # (city, population), as often as they occur
     cached: bool = True  # read through the cache, not with ?cache=off
     subject: int | None = None  # the city that the page is about
-    largest_of: str | None = None  # the country whose largest cities the page lists
+    largest_of: str | None = None  # the country, or WORLD, whose largest cities the page lists
+    sums: Sequence[tuple[str, int]] = ()  # (country, people in its cities)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One city of one response that should have looked otherwise."""
+    """What one response should have shown otherwise."""
 
     kind: str  # "stale" or "wrong"
     response: Response
-    city: int
+    of: str  # "city 1" or "sum of FR"
     expected: str
     actual: str
     writer: int | None = None
@@ -71,8 +75,8 @@ class Fault:
     def __str__(self) -> str:
         wrote = f", written by worker {self.writer}" if self.writer else ""
         return (
-            f"{self.kind}: {self.response.url} from worker {self.response.worker}, city "
-            f"{self.city}: expected {self.expected}{wrote}; got {self.actual}"
+            f"{self.kind}: {self.response.url} from worker {self.response.worker}, "
+            f"{self.of}: expected {self.expected}{wrote}; got {self.actual}"
         )
 
 
@@ -87,6 +91,9 @@ class Judge:
 
     def __init__(self, cities: Mapping[int, Known]) -> None:
         self.cities = cities
+        self.sums: Counter[str] = Counter()  # of each country, before the first write
+        for country, population in cities.values():
+            self.sums[country] += population
         self.judged = 0
         self.stale: list[Fault] = []
         self.wrong: list[Fault] = []
@@ -114,7 +121,8 @@ class Judge:
                 before = earlier[-1].population if earlier else self.cities[city].population
                 write = Write(city, before + more)
                 earlier.append(write)
-                self._written_in[self.cities[city].country].add(city)
+                for place in (self.cities[city].country, WORLD):
+                    self._written_in[place].add(city)
             yield write
 
     def answered(self, write: Write, worker: int) -> None:
@@ -126,8 +134,12 @@ class Judge:
     def examine(self, response: Response) -> list[Fault]:
         """Return what is wrong with a response, after counting it."""
         with self._lock:
-            faults = [*self._wrongly_shown(response), *self._wrongly_absent(response)]
-            self.judged += len(response.shown)
+            faults = [
+                *self._wrongly_shown(response),
+                *self._wrongly_absent(response),
+                *self._wrongly_summed(response),
+            ]
+            self.judged += len(response.shown) + len(response.sums)
             self.stale += [fault for fault in faults if fault.kind == "stale"]
             self.wrong += [fault for fault in faults if fault.kind == "wrong"]
             if response.cached:
@@ -138,17 +150,19 @@ class Judge:
         for city, population in response.shown:
             if not self._was_ever(city, population):
                 expected = "a population that somebody wrote"
-                yield Fault("wrong", response, city, expected, str(population))
+                yield Fault("wrong", response, f"city {city}", expected, str(population))
                 continue
             due = self._due(city, response.asked)
             if due and population < due.population:
                 expected = f"{due.population} or more"
-                yield Fault("stale", response, city, expected, str(population), due.worker)
+                actual = str(population)
+                yield Fault("stale", response, f"city {city}", expected, actual, due.worker)
 
     def _wrongly_absent(self, response: Response) -> Iterator[Fault]:
         shown = dict(response.shown)
         if response.subject is not None and response.subject not in shown:
-            yield Fault("wrong", response, response.subject, "to see it", "a page without it")
+            of = f"city {response.subject}"
+            yield Fault("wrong", response, of, "to see it", "a page without it")
         if response.largest_of is None or not shown:
             return
         smallest = min(shown.values())
@@ -157,7 +171,20 @@ class Judge:
             if due and due.population > smallest:
                 expected = f"to see it, with {due.population} or more"
                 actual = f"a list that goes down to {smallest} without it"
-                yield Fault("stale", response, city, expected, actual, due.worker)
+                yield Fault("stale", response, f"city {city}", expected, actual, due.worker)
+
+    def _wrongly_summed(self, response: Response) -> Iterator[Fault]:
+        for country, people in response.sums:
+            least = most = self.sums[country]
+            for city in self._written_in[country]:
+                before = self.cities[city].population
+                due = self._due(city, response.asked)
+                least += due.population - before if due else 0
+                most += self._writes[city][-1].population - before
+            if people < least:
+                yield Fault("stale", response, f"sum of {country}", f"{least} or more", str(people))
+            elif people > most:
+                yield Fault("wrong", response, f"sum of {country}", f"{most} or less", str(people))
 
     def _was_ever(self, city: int, population: int) -> bool:
         return city in self.cities and (
@@ -189,3 +216,11 @@ def shown_in(content_type: str, body: bytes) -> list[tuple[int, int]]:
         return [(int(city), int(population)) for city, population in SHOWN_IN_HTML.findall(body)]
     document = json.loads(body)
     return [(row["id"], row["population"]) for row in document.get("results", [document])]
+
+
+def sums_in(content_type: str, body: bytes) -> list[tuple[str, int]]:
+    """Return the (country, people in its cities) pairs that a page or a JSON response shows."""
+    if not content_type.startswith("application/json"):
+        return [(code.decode(), int(people)) for code, people in SUMS_IN_HTML.findall(body)]
+    document = json.loads(body)
+    return [(document["country"]["code"], document["people"])] if "people" in document else []

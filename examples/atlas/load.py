@@ -15,7 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-from judge import Judge, Known, Response, shown_in
+from judge import WORLD, Judge, Known, Response, shown_in, sums_in
 
 WRITE_SHARE = 0.05
 UNCACHED_SHARE = 0.15  # of the reads; the same pages with ?cache=off
@@ -106,7 +106,7 @@ class World:
         return Visit("continent page", f"/continents/{rng.choice(self.continents)}/")
 
     def home(self, rng: random.Random) -> Visit:
-        return Visit("home", "/")
+        return Visit("home", "/", largest_of=WORLD)
 
 
 PAGES = {  # how often each kind of page is read, in parts of 100
@@ -172,9 +172,9 @@ class Client(threading.Thread):
             return
         worker, content_type, body = answer
         self.samples.append(Sample(visit.kind, cached, taken))
-        shown = shown_in(content_type, body)
+        shown, sums = shown_in(content_type, body), sums_in(content_type, body)
         self.judge.examine(
-            Response(path, worker, asked, shown, cached, visit.subject, visit.largest_of)
+            Response(path, worker, asked, shown, cached, visit.subject, visit.largest_of, sums)
         )
 
     def write(self) -> None:

@@ -89,7 +89,7 @@ def _totals(run: Run) -> list[str]:
         ("hit ratio", ratio),
         ("reads", f"{len(run.samples):,}"),
         ("writes", f"{run.writes:,}"),
-        ("populations judged", f"{run.judge.judged:,}"),
+        ("populations and sums judged", f"{run.judge.judged:,}"),
         ("invalidations seen by other workers", f"{run.judge.seen_elsewhere:,}"),
         ("errors", f"{len(run.errors):,}"),
         ("wrong reads", f"{len(run.judge.wrong):,}"),
@@ -105,8 +105,8 @@ def _latencies(samples: list[Sample]) -> list[str]:
         times["all pages", cached].append(seconds * 1000)
     kinds = [*sorted({sample.kind for sample in samples}), "all pages"]
     lines = [
-        "Milliseconds from request to last byte. Cached: Model.cached, hits and misses together;",
-        "uncached: the same pages through Model.objects, in the same seconds.",
+        "Milliseconds from request to last byte. Cached: hits and misses together; uncached:",
+        "the same pages from the database, in the same seconds.",
         f"  {'':<16}{'cached':>26}   {'uncached':>26}",
         f"  {'':<16}{'reads':>8}{'median':>9}{'p99':>9}   {'reads':>8}{'median':>9}{'p99':>9}",
     ]

@@ -64,6 +64,46 @@ static void invalidations_are_events(void)
     zoo_close(seg);
 }
 
+/* A lane has hashes only; who settles it knows the texts. */
+static void commits_are_events_with_names(void)
+{
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    uint64_t ticket;
+    const char tags[] = "shop:42\0a tag that is longer than its room";
+    CHECK_EQ(zoo_announce(seg, tags, sizeof tags - 1, NULL, 0, &ticket), ZOO_OK);
+    CHECK_EQ(zoo_settle_named(seg, ticket, ZOO_COMMITTED, tags, sizeof tags - 1), ZOO_OK);
+    CHECK_EQ(zoo_announce(seg, "x", 1, NULL, 0, &ticket), ZOO_OK);
+    CHECK_EQ(zoo_settle(seg, ticket, ZOO_COMMITTED), ZOO_OK); /* names are of one call */
+    CHECK_EQ(zoo_announce(seg, "y", 1, NULL, 0, &ticket), ZOO_OK);
+    CHECK_EQ(zoo_settle_named(seg, ticket, ZOO_COMMITTED, "z", 1), ZOO_OK); /* not its name */
+    CHECK_EQ(zoo_events(seg, 0, events, MOST), 4);
+    bool first = events[0].tag == zoo_hash_of_tag(seg, "shop:42", 7); /* in the hashes' order */
+    CHECK(memcmp(events[first ? 0 : 1].text, "shop:42", 8) == 0);
+    CHECK(memcmp(events[first ? 1 : 0].text, "a tag that is longer tha", 24) == 0);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(events[i].cause, ZOO_BY_COMMIT);
+    CHECK_EQ(events[2].text[0], '\0');
+    CHECK_EQ(events[3].text[0], '\0');
+    zoo_close(seg);
+}
+
+/* Of more tags than a lane has room for, all is announced, and nothing has a name. */
+static void a_commit_of_everything_has_no_name(void)
+{
+    char tags[8 * (ZOO_LANE_TAGS + 5)];
+    size_t len = 0;
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    uint64_t ticket;
+    for (int i = 0; i < ZOO_LANE_TAGS + 5; i++)
+        len += (size_t)snprintf(tags + len, sizeof tags - len, "t%d", i) + 1;
+    CHECK_EQ(zoo_announce(seg, tags, len - 1, NULL, 0, &ticket), ZOO_OK);
+    CHECK_EQ(zoo_settle_named(seg, ticket, ZOO_COMMITTED, tags, len - 1), ZOO_OK);
+    CHECK_EQ(zoo_events(seg, 0, events, MOST), 1);
+    CHECK_EQ(events[0].tag, 0);
+    CHECK_EQ(events[0].text[0], '\0');
+    zoo_close(seg);
+}
+
 static void a_child_note(void *seg)
 {
     note(seg, 5, "");
@@ -253,6 +293,8 @@ static void processes_write_and_read(void)
 const struct suite event_suites[] = {
     {"event-says", events_say_what_was},
     {"event-invalidations", invalidations_are_events},
+    {"event-names", commits_are_events_with_names},
+    {"event-everything", a_commit_of_everything_has_no_name},
     {"event-pid", a_forked_child_has_its_own_pid},
     {"event-wraps", the_ring_wraps},
     {"event-slow-writer", a_slow_writer_is_lapped},

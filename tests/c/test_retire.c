@@ -332,12 +332,38 @@ static void announced_commits_hold_a_successor_up(void)
             CHECK_EQ(got, -ZOO_PENDING);
             zoo_skew(next, 50000);
             CHECK(get_text(next, "key") == NULL);
+            /* What was filled meanwhile may be from before a COMMIT that came late. */
             zoo_skew(next, 70000);
+            CHECK(get_text(next, "key") == NULL);
+            CHECK_EQ(got, -ZOO_STALE);
+            CHECK_EQ(fill_text(next, "key", "new", "t", zoo_stamp(next)), ZOO_OK);
             CHECK(get_text(next, "key") != NULL);
         }
         zoo_close(seg);
         zoo_close(next);
     }
+}
+
+/* Nobody hits in the successor for as long as the announcer has asked for. */
+static void a_long_quarantine_lasts_in_the_successor(void)
+{
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    uint64_t tickets[2];
+    CHECK_EQ(zoo_announce(seg, "t", 1, "", 600000, &tickets[0]), ZOO_OK);
+    CHECK_EQ(zoo_announce(seg, "t", 1, "", 1000, &tickets[1]), ZOO_OK);
+    CHECK_EQ(zoo_resize(segment_name(), ZOO_MIN_SIZE, 0), ZOO_OK);
+    zoo_seg *next = open_any();
+    CHECK_EQ(set_text(next, "key", "5", "t"), ZOO_OK);
+    zoo_skew(next, 590000);
+    CHECK(get_text(next, "key") == NULL);
+    CHECK_EQ(got, -ZOO_PENDING);
+    zoo_skew(next, 610000);
+    CHECK(get_text(next, "key") == NULL);
+    CHECK_EQ(got, -ZOO_STALE);
+    CHECK_EQ(set_text(next, "key", "6", "t"), ZOO_OK);
+    CHECK(get_text(next, "key") != NULL);
+    zoo_close(seg);
+    zoo_close(next);
 }
 
 const struct suite retire_suites[] = {
@@ -347,5 +373,6 @@ const struct suite retire_suites[] = {
     {"resize-at-work", resized_while_others_work},
     {"retired-inside", retired_inside_every_operation},
     {"resize-announced", announced_commits_hold_a_successor_up},
+    {"resize-quarantine", a_long_quarantine_lasts_in_the_successor},
     {NULL, NULL},
 };

@@ -8,11 +8,9 @@ import logging
 import multiprocessing
 import os
 import pickle
-import re
 import time
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -532,14 +530,3 @@ def test_a_limit_holds_across_processes() -> None:
             4, lambda: sum(allow("you", most=100, seconds=60) for _ in range(100))
         )
     assert sum(allowed) == 100
-
-
-def test_the_documentation_is_true(named: str) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "cache-backend.md").read_text()
-    setup, use, own, rate = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(setup + own.replace("shop-sessions", named), names)
-    with override_settings(CACHES=names["CACHES"]):
-        exec(use + rate, names)
-        caches["sessions"].set("k", 1)
-        assert abs(Segment(named).size - 16 * 2**20) < 65536

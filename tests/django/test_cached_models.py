@@ -12,6 +12,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.checks import run_checks
 from django.db import models
 from django.test import override_settings
+from django.test.utils import isolate_apps
 from shop.models import Category, Discount, Product, Store, Tag
 
 from zoocache.contrib.django import ZooQuerySet, cached
@@ -139,6 +140,33 @@ class TestPatterns:
             assert is_cached(reads_of(Discount))
             assert not is_cached(reads_of(Product))
             assert Discount.objects.first().__class__ is Discount
+
+    @isolate_apps("shop")
+    def test_a_manager_that_an_abstract_base_declared(self) -> None:
+        """As that of auth.User."""
+        with override_settings(ZOOCACHE={"MODELS": {"shop.*": {}, "shop.Child": None}}):
+
+            class Base(models.Model):
+                objects = models.Manager()
+
+                class Meta:
+                    abstract = True
+
+            class User(Base):
+                class Meta:
+                    app_label = "shop"
+
+            class Child(User):
+                class Meta:
+                    app_label = "shop"
+
+            assert isinstance(User.objects.all(), ZooQuerySet)
+            assert User.objects.model is User
+            assert type(User._default_manager) is models.Manager
+            assert type(Child.objects.all()) is models.QuerySet
+            assert Child.objects.model is Child
+            with pytest.raises(AttributeError, match="abstract"):
+                _ = Base.objects
 
     def test_objects_is_still_no_attribute_of_instances(self, shop: Any) -> None:
         with (

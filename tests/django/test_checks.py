@@ -103,7 +103,7 @@ class TestReplicas:
     def test_an_alias_that_looks_like_one(self) -> None:
         with aliases(main=POSTGRES, second=POSTGRES | {"HOST": "db2"}):
             message = only()
-            assert message.id == "zoocache.W007"
+            assert message.id == "zoocache.W006"
             assert "['second'] and ['main']" in message.msg
             for lag in ({"second": 2}, {"main": 2}):
                 with override_settings(ZOOCACHE={"MAX_LAG": lag}):
@@ -119,7 +119,7 @@ class TestReplicas:
         with aliases(main=POSTGRES, second=replica):
             assert is_replica(connections["second"])
             message = only()
-            assert message.id == "zoocache.W008"
+            assert message.id == "zoocache.W007"
             assert "nothing that is read from it is cached" in message.msg
             with override_settings(ZOOCACHE={"MAX_LAG": {"second": 2}}):
                 assert found() == []
@@ -127,7 +127,7 @@ class TestReplicas:
     def test_a_lag_of_no_alias(self) -> None:
         with override_settings(ZOOCACHE={"MAX_LAG": {"replicant": 2}}):
             message = only()
-        assert message.id == "zoocache.W008"
+        assert message.id == "zoocache.W007"
         assert "replicant" in message.msg
 
 
@@ -140,7 +140,7 @@ class TestPoolers:
     def test_one_in_between(self, through: dict[str, Any]) -> None:
         with aliases(main=POSTGRES | through):
             message = only()
-            assert message.id == "zoocache.W009"
+            assert message.id == "zoocache.W008"
             assert "60 s (QUARANTINE)" in message.msg
         bounded = {"OPTIONS": {"options": "-c statement_timeout=30s"}}
         with aliases(main=POSTGRES | through | bounded):
@@ -164,7 +164,7 @@ class TestIsolation:
             database = POSTGRES | {"OPTIONS": {"isolation_level": int(IsolationLevel.SERIALIZABLE)}}
         with aliases(main=database | {"ATOMIC_REQUESTS": atomic}):
             message = only()
-        assert message.id == "zoocache.W010"
+        assert message.id == "zoocache.W009"
         assert ("ATOMIC_REQUESTS" in message.msg) is atomic
 
     def test_other_levels(self) -> None:
@@ -181,7 +181,7 @@ class TestSessions:
             SESSION_ENGINE=self.ENGINE, CACHES={"default": {"BACKEND": self.BACKEND}}
         ):
             message = only()
-        assert message.id == "zoocache.W011"
+        assert message.id == "zoocache.W010"
 
     def test_elsewhere(self) -> None:
         local = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
@@ -199,7 +199,7 @@ class TestReadingOwnWrites:
         middleware, router = checks._READ_YOUR_WRITES
         with override_settings(MIDDLEWARE=[middleware]):
             message = only()
-            assert message.id == "zoocache.W012"
+            assert message.id == "zoocache.W011"
             assert "DATABASE_ROUTERS" in message.hint
         routers = settings.DATABASE_ROUTERS
         with override_settings(DATABASE_ROUTERS=[router, *routers]):
@@ -242,13 +242,13 @@ def test_the_doctor_gets_them_in_its_words() -> None:
     with aliases(main=POSTGRES | {"PORT": 6432}):
         (finding,) = checks.findings()
     assert finding.level is Level.WARNING
-    assert "(zoocache.W009)" in finding.what
+    assert "(zoocache.W008)" in finding.what
     assert "statement_timeout" in finding.todo
 
 
 def test_what_is_silenced_is_not_told() -> None:
     with (
         aliases(main=POSTGRES | {"PORT": 6432}),
-        override_settings(SILENCED_SYSTEM_CHECKS=["zoocache.W009"]),
+        override_settings(SILENCED_SYSTEM_CHECKS=["zoocache.W008"]),
     ):
         assert checks.findings() == []

@@ -79,6 +79,25 @@ def _autocommit_on() -> None:
     transaction.set_autocommit(True, using=routing.active)
 
 
+def _atomic_without_autocommit() -> None:
+    """On SQLite the end of the block is the COMMIT: it releases a savepoint without a BEGIN."""
+    transaction.set_autocommit(False, using=routing.active)
+    try:
+        with atomic():
+            update()
+        transaction.commit(using=routing.active)
+    finally:
+        transaction.set_autocommit(True, using=routing.active)
+
+
+def _raw_savepoint() -> Iterator[None]:
+    sqlite = the.connection().vendor == "sqlite"
+    raw("SAVEPOINT a" if sqlite else "BEGIN")
+    update()
+    yield
+    raw("RELEASE a" if sqlite else "COMMIT")
+
+
 def _raw_commit() -> Iterator[None]:
     raw("BEGIN")
     update()
@@ -125,6 +144,8 @@ WRITES: dict[str, Callable[[], Any]] = {
     "atomic": _in_atomic,
     "nested": _nested,
     "set_autocommit": _autocommit_on,
+    "atomic without autocommit": _atomic_without_autocommit,
+    "raw savepoint": _raw_savepoint,
     "raw commit": _raw_commit,
     "all raw": _all_raw,
     "many tags": _many_tags,
@@ -190,6 +211,23 @@ def test_a_function_between_a_commit_and_its_invalidation(
     assert function() == "new"
     with queries(0):
         function()
+
+
+def test_others_after_an_atomic_block_without_autocommit(shop: Any, elsewhere: Any) -> None:
+    """On SQLite it has committed, and nothing else may run on the connection for long."""
+    elsewhere(name_of)
+    transaction.set_autocommit(False, using=routing.active)
+    try:
+        with atomic():
+            update()
+            with atomic():
+                update(pk=2)
+            assert elsewhere(name_of) == elsewhere(lambda: name_of("objects")) == "product 1"
+        assert elsewhere(name_of) == elsewhere(lambda: name_of("objects"))
+    finally:
+        transaction.rollback(using=routing.active)
+        transaction.set_autocommit(True, using=routing.active)
+    assert elsewhere(name_of) == name_of() == name_of("objects")
 
 
 def test_a_rollback_announces_nothing_and_drops_nothing(shop: Any, queries: Queries) -> None:

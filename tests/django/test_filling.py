@@ -186,7 +186,7 @@ def test_a_metaclass_may_make_instances_in_its_own_way() -> None:
             class Meta:
                 app_label = "shop"
 
-        assert not filling._is_plain(Made)
+        assert not filling.is_plain(Made)
 
 
 @pytest.mark.parametrize("signal", [pre_init, post_init], ids=["pre_init", "post_init"])

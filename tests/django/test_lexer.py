@@ -31,8 +31,6 @@ READS = [
     "SELECT $1",
     "EXPLAIN SELECT 1",
     "EXPLAIN DELETE FROM city",
-    "SAVEPOINT a",
-    "RELEASE SAVEPOINT a",
     "ROLLBACK TO SAVEPOINT a",
     "SHOW search_path",
     "PRAGMA foreign_keys = ON",
@@ -49,6 +47,19 @@ READS = [
 @pytest.mark.parametrize("sql", READS)
 def test_reads(sql: str) -> None:
     assert effect_of(sql) == Effect(READ)
+
+
+@pytest.mark.parametrize(
+    ("sql", "savepoint"),
+    [
+        ("SAVEPOINT a", "SAVEPOINT"),
+        ("savepoint a", "SAVEPOINT"),
+        ('RELEASE SAVEPOINT "s1_x1"', "RELEASE"),
+        ("RELEASE a", "RELEASE"),
+    ],
+)
+def test_savepoints(sql: str, savepoint: str) -> None:
+    assert effect_of(sql) == Effect(READ, savepoint=savepoint)
 
 
 WRITES = [

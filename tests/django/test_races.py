@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -383,6 +383,80 @@ def test_stream_is_seen(postgres: Any, elsewhere: Elsewhere) -> None:
         for _ in cursor.stream(RETURNING):
             elsewhere(name_of)
     assert elsewhere(name_of) == name_of() == "new"
+
+
+# In a pipeline of psycopg's a statement has perhaps not been sent when `execute` returns.
+
+
+def _piped_update() -> None:
+    Product.objects.filter(pk=1).update(name="new")
+
+
+def _piped_raw() -> None:
+    raw("UPDATE shop_product SET name = 'new' WHERE id = 1")
+
+
+def _piped_transaction() -> None:
+    with atomic():
+        Product.objects.filter(pk=2).update(name="new")
+        raw("UPDATE shop_product SET name = 'new' WHERE id = 1")
+
+
+def _piped_rollback() -> None:
+    with suppress(LookupError), atomic():
+        raw("UPDATE shop_product SET name = 'never' WHERE id = 1")
+        raise LookupError
+
+
+def _piped_and_synchronized() -> None:
+    connection = connections[routing.active].connection
+    with connection.pipeline() as pipeline:
+        raw("UPDATE shop_product SET name = 'new' WHERE id = 1")
+        pipeline.sync()
+
+
+PIPED = {
+    _piped_update: "new",
+    _piped_raw: "new",
+    _piped_transaction: "new",
+    _piped_rollback: "product 1",
+    _piped_and_synchronized: "new",
+}
+
+
+@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize("write", PIPED)
+def test_a_pipeline(
+    write: Callable[[], None], reads: bool, postgres: Any, elsewhere: Elsewhere, queries: Queries
+) -> None:
+    stock.fill()
+    postgres.ensure_connection()
+    with postgres.connection.pipeline():
+        assert elsewhere(name_of) == "product 1"
+        write()
+        for _ in range(2):
+            assert elsewhere(name_of) == elsewhere(lambda: name_of(1, "objects"))
+        if reads:
+            assert name_of() == name_of(1, "objects") == PIPED[write]
+    # Nothing else runs on this connection.
+    assert elsewhere(name_of) == elsewhere(lambda: name_of(1, "objects")) == PIPED[write]
+    assert elsewhere(lambda: name_of(2)) == elsewhere(lambda: name_of(2, "objects"))
+    with queries(0):
+        assert name_of() == PIPED[write]
+    rename("newer")
+    assert elsewhere(name_of) == "newer"
+
+
+def test_a_pipeline_that_fails(postgres: Any, elsewhere: Elsewhere, queries: Queries) -> None:
+    stock.fill()
+    elsewhere(name_of)
+    with pytest.raises(Exception, match="zero"), postgres.connection.pipeline():  # noqa: PT012
+        raw("UPDATE shop_product SET name = 'never' WHERE id = 1")
+        elsewhere(name_of)
+        raw("SELECT 1 / 0")
+    assert elsewhere(name_of) == elsewhere(lambda: name_of(1, "objects")) == "product 1"
+    with queries(0):
+        name_of()
 
 
 def test_a_two_phase_commit(postgres: Any, elsewhere: Elsewhere) -> None:

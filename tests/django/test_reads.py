@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from django.core.exceptions import (
     ObjectDoesNotExist,
     SynchronousOnlyOperation,
 )
-from django.db import connections, transaction
+from django.db import DataError, InternalError, connections, transaction
 from django.db.models import Count, F, Value
 from django.test.utils import override_settings
 from shop import stock
@@ -240,6 +241,37 @@ def test_in_a_broken_transaction_a_hit_raises_what_a_miss_raises(shop: Any) -> N
         transaction.set_rollback(True, using=shop.alias)
         with pytest.raises(transaction.TransactionManagementError):
             Tag.cached.get(pk=1)
+
+
+@pytest.mark.parametrize("begin", ["atomic", "raw", "no autocommit"])
+def test_after_an_error_that_only_the_server_knows_of_a_hit_raises_what_a_miss_raises(
+    begin: str, postgres: Any
+) -> None:
+    stock.fill()
+    Tag.cached.get(pk=1)
+
+    def fail_and_read() -> None:
+        with suppress(DataError), postgres.cursor() as cursor:
+            cursor.execute("SELECT 1 / 0")
+        for manager in (Tag.objects, Tag.cached):
+            with pytest.raises(InternalError):
+                manager.get(pk=1)
+
+    if begin == "atomic":
+        with transaction.atomic(using="pg"):
+            fail_and_read()
+            transaction.set_rollback(True, using="pg")
+    elif begin == "raw":
+        with postgres.cursor() as cursor:
+            cursor.execute("BEGIN")
+            fail_and_read()
+            cursor.execute("ROLLBACK")
+    else:
+        transaction.set_autocommit(False, using="pg")
+        fail_and_read()
+        transaction.rollback(using="pg")
+        transaction.set_autocommit(True, using="pg")
+    assert Tag.cached.get(pk=1).name == Tag.objects.get(pk=1).name
 
 
 def test_serializable_transactions_read_the_database(postgres: Any, queries: Queries) -> None:

@@ -1177,3 +1177,27 @@ def test_random_chains(sqlite: Any, evidence: Callable[..., None]) -> None:
     check()
     assert counts["found"] > 0
     evidence("random chains", **counts)
+
+
+def test_calls_that_come_to_one_select_share_its_entry(sqlite: Any, queries: Any) -> None:
+    """A view's filter().get() finds what another's get() has stored."""
+    Category.objects.create(pk=5, name="five")
+    for _ in range(2):
+        Category.cached.get(pk=5)
+    # The first time each is Django's, and finds the entry all the same.
+    with queries(0):
+        assert Category.cached.filter(pk=5).get().name == "five"
+        assert Category.cached.filter(pk=5).get().name == "five"
+    for _ in range(2):
+        assert rows(Category.cached.filter(name__startswith="fi")) == [5]
+        assert rows(Category.cached.filter(name__endswith="fi")) == []
+
+
+def test_one_select_is_prefetched_for_in_several_ways(sqlite: Any) -> None:
+    category = Category.objects.create(pk=5, name="five")
+    Product.objects.create(pk=1, name="one", category=category)
+    for _ in range(4):
+        plainly = Category.cached.filter(pk=5)
+        fetched = Category.cached.filter(pk=5).prefetch_related("product_set")
+        assert not hasattr(plainly[0], "_prefetched_objects_cache")
+        assert [one.pk for one in fetched[0].product_set.all()] == [1]

@@ -33,6 +33,7 @@ class Cursor:
 def run() -> Callable[..., Any]:
     """Runs statements on a connection of whose transaction only the text of a BEGIN tells."""
     connection = SimpleNamespace(
+        alias="maria",
         vendor="mysql",
         connection=object(),
         in_atomic_block=False,

@@ -324,7 +324,7 @@ static void look(zoo_seg *seg, char *buffer)
 {
     static zoo_census census;
     zoo_shape shape;
-    uint64_t samples[ZOO_ASKED];
+    zoo_sample samples[ZOO_ASKED];
     int32_t pids[4];
     memset(&census, 0, sizeof census);
     zoo_look(seg, &shape);
@@ -333,7 +333,7 @@ static void look(zoo_seg *seg, char *buffer)
         abort();
     zoo_asked(seg, samples);
     for (size_t i = 0; i < ZOO_ASKED; i++) {
-        if (zoo_key_asked(seg, samples[i], buffer) > ZOO_MAX_KEY)
+        if (zoo_key_asked(seg, samples[i].key_hash, buffer) > ZOO_MAX_KEY)
             abort();
     }
 }

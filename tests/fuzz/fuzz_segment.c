@@ -57,7 +57,9 @@ static void start(struct subject *subject, int which)
     names_of(which, name, object);
     zoo_unlink(name);
     int fd = shm_open(object, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    check(fd >= 0 && zoo_segment_make(fd, ZOO_MIN_SIZE, 1000, 0) == ZOO_OK);
+    struct zoo_hdr *first = NULL;
+    check(fd >= 0 && zoo_segment_make(fd, ZOO_MIN_SIZE, &first) == ZOO_OK);
+    zoo_segment_start(first, 1000, 0);
     subject->bytes = mmap(NULL, ZOO_MIN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     check(subject->bytes != MAP_FAILED);

@@ -44,7 +44,10 @@ def environment(short_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
 
 
-pytestmark = pytest.mark.usefixtures("environment")
+pytestmark = [
+    pytest.mark.usefixtures("environment"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+]
 
 
 def run(
@@ -135,6 +138,17 @@ def test_a_reader_that_goes_away(cache: Cache) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(SOON) == 0
+
+
+def test_a_reader_that_was_never_there(cache: Cache) -> None:
+    """What fits a buffer is written at the end, when nobody catches what goes wrong."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [COMMAND, "get", "user:1"], stdout=writer, stderr=subprocess.PIPE, timeout=SOON
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_raw_values_are_not_touched(cache: Cache) -> None:

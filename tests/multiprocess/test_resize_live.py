@@ -375,19 +375,47 @@ def test_a_resizer_is_killed_after_the_end_of_the_old_one(
     assert old.get("row") is None
 
 
-@pytest.mark.xfail(
-    reason="an invalidation in a segment whose file was removed less than a second ago is lost",
-    strict=True,
-)
-def test_an_invalidation_right_after_the_file_was_removed(name: str) -> None:
-    """By a process that has not noticed, while another has opened the name anew."""
-    before = Cache(Segment(name, MIN_SIZE))
-    assert before.get("absent") is None  # it has just looked
-    Path(path_of(name)).unlink()
-    after = Cache(Segment(name, MIN_SIZE))
+def opened_anew(before: Cache) -> Cache:
+    """The file of a process that has just looked at it is removed, and another opens the name."""
+    before.invalidate("elsewhere")
+    assert before.get("absent") is None
+    Path(path_of(before.segment.name)).unlink()
+    after = Cache(Segment(before.segment.name, MIN_SIZE))
     after.fill("row", b"old", after.stamp(), tags=["row"])
-    try:
-        before.invalidate("row")
-    except SegmentRetiredError:
-        after.invalidate("row")  # as zoocache.invalidate does
-    assert after.get("row") is None
+    return after
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [lambda cache: cache.invalidate("row"), Cache.clear, lambda cache: cache.delete("row")],
+    ids=["invalidate", "clear", "delete"],
+)
+def test_a_drop_right_after_the_file_was_removed(name: str, drop: Callable[[Cache], Any]) -> None:
+    """It is not taken for done: others may have opened the name anew."""
+    for _ in range(20):
+        before = Cache(Segment(name, MIN_SIZE))
+        after = opened_anew(before)
+        with pytest.raises(SegmentRetiredError):
+            drop(before)
+        drop(after)
+        assert after.get("row") is None
+
+
+def test_a_commit_is_settled_right_after_the_file_was_removed(name: str) -> None:
+    for _ in range(20):
+        before = Cache(Segment(name, MIN_SIZE))
+        intent = Intent(before)
+        assert intent.announce(["row"], "session", 1.0)
+        opened_anew(before)
+        assert not intent.settle(End.COMMITTED)  # so its tags are invalidated by the name
+        assert not Intent(before).announce(["row"], "session", 1.0)
+
+
+def test_invalidate_after_the_file_was_removed(old: Cache) -> None:
+    """The package's own does it again in the segment that has the name."""
+    for _ in range(20):
+        cache = store.cache()
+        assert cache is not None
+        after = opened_anew(cache)
+        zoocache.invalidate("row")
+        assert after.get("row") is None

@@ -55,15 +55,15 @@ class Reader:
         call_command("migrate", run_syncdb=True, verbosity=0)
         Thing.objects.bulk_create(Thing(pk=pk, value=0) for pk in range(1, ROWS + 1))
 
-    def read(self) -> tuple[int, int, bool]:
+    def read(self, pk: int = 1) -> tuple[int, int, bool]:
         """The value in the database, then the cached one, and whether that was a hit."""
         from django.db import connection
         from django.test.utils import CaptureQueriesContext
         from things.models import Thing
 
-        uncached = Thing.objects.get(pk=1).value
+        uncached = _value(Thing.objects, pk)
         with CaptureQueriesContext(connection) as captured:
-            cached = Thing.cached.get(pk=1).value
+            cached = _value(Thing.cached, pk)
         hit = len(captured) == 0
         connection.queries_log.clear()  # it is bounded
         return uncached, cached, hit
@@ -71,13 +71,14 @@ class Reader:
     def watch(self, seconds: float) -> dict[str, Any]:
         """Reads all the time; values only rise."""
         end = time.monotonic() + seconds
-        stale, reads, hits = [], 0, 0
+        stale, reads, hits, values = [], 0, 0, set()
         while time.monotonic() < end:
             uncached, cached, hit = self.read()
             reads, hits = reads + 1, hits + hit
+            values.add(uncached)
             if cached < uncached:
                 stale.append((uncached, cached))
-        return {"reads": reads, "hits": hits, "stale": stale[:5]}
+        return {"reads": reads, "hits": hits, "values": len(values), "stale": stale[:5]}
 
     def state(self) -> dict[str, int]:
         from zoocache import store
@@ -100,14 +101,25 @@ class Reader:
         cache.segment.shift_time(seconds)
 
 
+def _value(manager: Any, pk: int) -> int:
+    row = manager.filter(pk=pk).first()
+    return -1 if row is None else int(row.value)
+
+
 class Nursery:
-    """Forks writers. It never has a connection of its own."""
+    """Forks writers, and readers that die. It never has a connection of its own."""
 
     def fork(self, how: str, *arguments: Any) -> int:
         from things.models import Thing  # noqa: F401  the writers need not import it
 
+        ready, self._ready = os.pipe()
         pid = os.fork()
-        if pid == 0:
+        if pid:
+            os.close(self._ready)
+            if how == "write_on_and_on":  # or it would be killed while it connects
+                os.read(ready, 1)
+            os.close(ready)
+        else:
             status = 1
             try:
                 getattr(self, f"_{how}")(*arguments)
@@ -132,7 +144,7 @@ class Nursery:
             time.sleep(0.01)
         raise TimeoutError(pid)
 
-    def _write(self, how: str, value: int, die_at: str | None) -> None:
+    def _write(self, how: str, value: int, die_at: str | None, pk: int = 1) -> None:
         from django.db import connection
 
         from zoocache import commits, points
@@ -143,7 +155,15 @@ class Nursery:
             commits.bump = _then_die(commits.bump)
         if die_at == "settled":
             commits.Announcement.settle = _then_die(commits.Announcement.settle)
-        WRITES[how](value)
+        WRITES[how](value, pk)
+
+    def _read(self, pk: int, die_at: str) -> None:
+        from things.models import Thing
+
+        from zoocache import points
+
+        points.install(lambda name: _die() if name == die_at else None)
+        _value(Thing.cached, pk)
 
     def _write_until_aborted(self, how: str, value: int) -> None:
         """gunicorn's worker exits in the handler of SIGABRT."""
@@ -158,9 +178,11 @@ class Nursery:
         from things.models import Thing
 
         rng = random.Random(seed)
+        Thing.objects.get(pk=1)  # connects
+        os.write(self._ready, b".")
         while True:
             value = Thing.objects.get(pk=1).value + 1
-            WRITES[rng.choice(sorted(WRITES))](value)
+            WRITES[rng.choice(RISING)](value)
 
 
 def _die() -> None:
@@ -175,39 +197,112 @@ def _then_die(call: Callable[..., Any]) -> Callable[..., Any]:
     return calling
 
 
-def _autocommit(value: int) -> None:
-    from things.models import Thing
+def _written() -> None:
+    """In a transaction, before anybody was told."""
+    from zoocache import points
 
-    Thing.objects.filter(pk=1).update(value=value)
-
-
-def _atomic(value: int) -> None:
-    from django.db import transaction
-    from things.models import Thing
-
-    with transaction.atomic():
-        Thing.objects.filter(pk=2).update(value=value)
-        Thing.objects.filter(pk=1).update(value=value)
+    points.reach("written")
 
 
-def _many(value: int) -> None:
-    """More tags than an announcement holds."""
-    from django.db import transaction
-    from things.models import Thing
-
-    with transaction.atomic():
-        for pk in range(1, ROWS + 1):
-            Thing.objects.filter(pk=pk).update(value=value)
-
-
-def _raw(value: int) -> None:
+def _sql(*statements: str) -> None:
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE things_thing SET value = %s WHERE id = 1", [value])
+        for statement in statements:
+            cursor.execute(statement)
 
 
-WRITES = {"autocommit": _autocommit, "atomic": _atomic, "many": _many, "raw": _raw}
+def _update(value: int, pk: int = 1) -> None:
+    from things.models import Thing
+
+    Thing.objects.filter(pk=pk).update(value=value)
+
+
+def _atomic(value: int, pk: int = 1) -> None:
+    from django.db import transaction
+
+    with transaction.atomic():
+        _update(value, 2)
+        _update(value, pk)
+        _written()
+
+
+def _nested(value: int, pk: int = 1) -> None:
+    from django.db import transaction
+
+    with transaction.atomic():
+        with transaction.atomic():
+            _update(value, pk)
+        with transaction.atomic():
+            _update(value, 2)
+            transaction.set_rollback(True)
+        _written()
+
+
+def _many(value: int, pk: int = 1) -> None:
+    """More tags than an announcement holds."""
+    from django.db import transaction
+
+    with transaction.atomic():
+        for one in (pk, *range(1, ROWS + 1)):
+            _update(value, one)
+        _written()
+
+
+def _raw(value: int, pk: int = 1) -> None:
+    _sql(f"UPDATE things_thing SET value = {value} WHERE id = {pk}")
+
+
+def _raw_transaction(value: int, pk: int = 1) -> None:
+    _sql("BEGIN", f"UPDATE things_thing SET value = {value} WHERE id = {pk}")
+    _written()
+    _sql("COMMIT")
+
+
+def _no_autocommit(value: int, pk: int = 1) -> None:
+    from django.db import transaction
+
+    transaction.set_autocommit(False)
+    _update(value, pk)
+    _written()
+    transaction.commit()
+
+
+def _many_values(value: int, pk: int = 1) -> None:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.executemany("UPDATE things_thing SET value = %s WHERE id = %s", [(value, pk)])
+
+
+def _create(value: int, pk: int = 1) -> None:
+    from things.models import Thing
+
+    Thing.objects.create(pk=pk + 10 * ROWS, value=value)
+
+
+def _delete(value: int, pk: int = 1) -> None:
+    from things.models import Thing
+
+    Thing.objects.filter(pk=pk).delete()
+
+
+# Of these the values rise.
+WRITES: dict[str, Callable[..., None]] = {
+    "autocommit": _update,
+    "atomic": _atomic,
+    "many": _many,
+    "raw": _raw,
+}
+RISING = sorted(WRITES)
+WRITES |= {
+    "nested": _nested,
+    "raw transaction": _raw_transaction,
+    "no autocommit": _no_autocommit,
+    "many values": _many_values,
+    "create": _create,
+    "delete": _delete,
+}
 
 
 def main() -> None:

@@ -131,6 +131,14 @@ MUTANTS = {
         "i++;\n                break;", "race-replace-lapped"),
     "ghosts-forgotten": (
         "zoo_index.c", "return behind > log->size && behind", "return 0 && behind", "ghosts"),
+    "ghost-replaced-in-one-step": (
+        "zoo_index.c", "unsigned own = choose_victim(seg, words, turn);",
+        "unsigned own = choose_victim(seg, words, turn);\n"
+        "        for (unsigned g = 0; g < ZOO_WAYS; g++)\n"
+        "            if (zoo_index_may_hold(words[g], key_hash) &&\n"
+        "                is_ghost(seg, words[g], zoo_log_behind(seg, words[g])) &&\n"
+        "                zoo_cas_seq_cst(bucket + g, words[g], final))\n"
+        "                return ZOO_OK;", "race-ghost"),
     "scan-skipped": (
         "zoo_index.c",
         "if (look_around(seg, bucket, own, tentative, key_hash, rec, &withdrew) == STEP_RESTART)",
@@ -205,17 +213,17 @@ MUTANTS = {
         "zoo_cache.c", "discard(seg, key_hash, key, key_len, ZOO_BY_FAILED_SET);", "(void)0;",
         "failed-set"),
     "bump-without-tick": (
-        "zoo_cache.c", 'uint64_t clock = zoo_hlc_tick(seg);\n    ZOO_FAULT("bump:ticked");',
-        'uint64_t clock = zoo_hlc_read(seg);\n    ZOO_FAULT("bump:ticked");', "schedules-stale"),
+        "zoo_cache.c", 'clock = zoo_hlc_tick_at(seg, now);\n    ZOO_FAULT("bump:ticked");',
+        'clock = zoo_hlc_read(seg);\n    ZOO_FAULT("bump:ticked");', "schedules-stale"),
     "stamp-at-store": (
         "zoo_cache.c", "head->stamp = is_fill ? stamp :",
         "head->stamp = is_fill ? zoo_hlc_read(seg) :", "schedules-stale"),
     "half-made-accepted": (
         "zoo_segment.c", "zoo_store_release(&hdr->state, ZOO_STATE_READY);", "", "values"),
     "lock-not-taken": (
-        "zoo_segment.c", "if (flock(fd, LOCK_EX | LOCK_NB) == 0)", "if (1)", "creator-stops"),
+        "zoo_name.c", "if (flock(fd, LOCK_EX | LOCK_NB) == 0)", "if (1)", "creator-stops"),
     "link-not-compared": (
-        "zoo_segment.c", "if (!still_named(object, fd))", "if (0)", "name-removed"),
+        "zoo_name.c", "if (!zoo_name_leads_to(object, fd))", "if (0)", "name-removed"),
     "old-stamp-accepted": (
         "zoo_segment.c", "zoo_store_relaxed(&hdr->root, clock);", "", "retired-stamps"),
     "half-retired-accepted": (
@@ -238,15 +246,31 @@ MUTANTS = {
         "zoo_retire.c", "(clock > now ? clock : now) + 1", "(clock > now ? clock : now)",
         "retired-stamps"),
     "successor-does-not-wait": (
-        "zoo_retire.c", "miss_until = boot_ms() + QUARANTINE_MS;", "", "resize-announced"),
+        "zoo_retire.c", "if (zoo_load_acquire(words->lanes) != 0) { /* E16 */", "if (0) {",
+        "resize-announced"),
+    "successor-waits-too-short": (
+        "zoo_retire.c", "(longest > QUARANTINE_MS ? longest : QUARANTINE_MS)", "QUARANTINE_MS",
+        "resize-quarantine"),
+    "window-ends-without-a-clear": (
+        "zoo_intent.c", "zoo_tag_raise_root(seg, clock);", "", "resize-announced"),
+    "resize-displaces": (
+        "zoo_retire.c",
+        "if (!zoo_name_leads_to(object, old_fd) || !zoo_name_leads_to(next, fd))", "if (0)",
+        "not-displaced"),
+    "drop-trusts-an-old-look": (
+        "zoo_retire.c", "looked >= ZOO_LOOK_NS)", "looked >= 1000 * ZOO_LOOK_NS)",
+        "lost-name-told"),
+    "made-at-once": (
+        "zoo_name.c", "zoo_retire_outwait(); /* invariant 3 */", "", "not-made-at-once"),
+    "counting-does-not-look": (
+        "zoo_modify.c", "zoo_retire_watch(seg);", "", "counter-notices"),
     "foreign-clear-without-root": (
         "zoo_retire.c", "zoo_max_release(words.root, last == ZOO_CLOCK_MASK ? last : last + 1);",
         "", "newer-layout"),
     "gaps-between-samples-equal": (
         "zoo_look.c", "LEAST_GAP + zoo_mix(n) % LEAST_GAP", "2 * LEAST_GAP - 1", "look-patterns"),
     "samples-without-a-number": (
-        "zoo_look.c", "| (n << NUMBER_SHIFT & NUMBER_MASK)", "| (0 & NUMBER_MASK)",
-        "look-samples"),
+        "zoo_look.c", "zoo_store_relaxed(sample + 1, n);", "", "look-samples"),
     "copy-counter-after-its-look": (
         "zoo_local.c", "copy->seen = seen;",
         "copy->seen = zoo_load_acquire(&seg->hdr->events), (void)seen;", "local-ends"),

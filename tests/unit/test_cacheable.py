@@ -916,7 +916,7 @@ class Transaction:
     """A framework whose transaction is open."""
 
     def __init__(self, stamp: int | None = None, clean: bool = True) -> None:
-        self.answer = store.Guard(stamp, clean)
+        self.answer = store.Guard(stamp, clean, usual=False)
 
     def expand(self, tag):
         return []
@@ -927,11 +927,11 @@ class Transaction:
     def observe(self, tags):
         pass
 
-    def allows_local(self):
-        return True
-
     def guard(self):
         return self.answer
+
+    def allows_local(self):
+        return True
 
 
 class TestFrameworks:

@@ -72,7 +72,7 @@ class TestStale:
         fresh = write(judge, PARIS)
         write(judge, LYON)
         faults = judge.examine(page((PARIS, fresh), (LYON, 500), (NICE, 300)))
-        assert [fault.city for fault in faults] == [LYON]
+        assert [fault.of for fault in faults] == [f"city {LYON}"]
 
     def test_a_city_shown_twice_must_be_fresh_both_times(self, judge, page):
         fresh = write(judge, PARIS)
@@ -141,7 +141,7 @@ class TestListOfTheLargest:
     def test_a_city_that_grew_must_have_come_onto_the_list(self, judge, page):
         write(judge, NICE, more=300)  # 600, more than Lyon
         (fault,) = judge.examine(page((PARIS, 900), (LYON, 500), largest_of="FR"))
-        assert (fault.kind, fault.city) == ("stale", NICE)
+        assert (fault.kind, fault.of) == ("stale", f"city {NICE}")
 
     def test_a_city_that_grew_too_little_may_be_missing(self, judge, page):
         write(judge, NICE, more=200)  # 500, as many as Lyon: either may come first
@@ -156,6 +156,43 @@ class TestListOfTheLargest:
         write(judge, NICE, more=300)
         response = page((PARIS, 900), (LYON, 500), largest_of="FR", asked=asked)
         assert judge.examine(response) == []
+
+    def test_the_largest_of_the_world(self, module, judge, page):
+        assert judge.examine(page((PARIS, 900), (ROME, 800), largest_of=module.WORLD)) == []
+        write(judge, LYON, more=500)
+        (fault,) = judge.examine(page((PARIS, 900), (ROME, 800), largest_of=module.WORLD))
+        assert (fault.kind, fault.of) == ("stale", f"city {LYON}")
+
+
+class TestSums:
+    """Paris, Lyon and Nice are 1,700 people."""
+
+    def test_the_first_sum_and_one_with_all_that_was_written(self, judge, page):
+        assert judge.examine(page(sums=[("FR", 1700)])) == []
+        write(judge, PARIS, more=50)
+        write(judge, NICE, more=5)
+        write(judge, ROME)
+        assert judge.examine(page(sums=[("FR", 1755)])) == []
+        assert judge.judged == 2
+
+    def test_one_that_lacks_an_answered_write_is_stale(self, judge, page):
+        write(judge, PARIS, more=50)
+        write(judge, NICE, more=5)
+        for lacking in (1700, 1705, 1750, 1754):
+            (fault,) = judge.examine(page(sums=[("FR", lacking)]))
+            assert (fault.kind, fault.of) == ("stale", "sum of FR")
+        assert len(judge.stale) == 4
+
+    def test_a_write_on_its_way_may_be_in_it_or_not(self, judge, page):
+        asked = judge.tick()
+        write(judge, PARIS, more=50)
+        with judge.writing(NICE, more=5):
+            for either in (1700, 1705, 1750, 1755):
+                assert judge.examine(page(sums=[("FR", either)], asked=asked)) == []
+
+    def test_one_above_all_that_was_sent_is_wrong(self, judge, page):
+        write(judge, PARIS, more=50)
+        assert kinds(judge.examine(page(sums=[("FR", 1751)]))) == ["wrong"]
 
 
 class TestSeenElsewhere:
@@ -236,3 +273,16 @@ class TestShownIn:
 
     def test_html_without_cities(self, module):
         assert module.shown_in("text/html", b"<p>data-city</p>") == []
+
+
+class TestSumsIn:
+    def test_json(self, module):
+        body = b'{"country": {"code": "FR"}, "people": 12, "results": []}'
+        assert module.sums_in("application/json", body) == [("FR", 12)]
+        assert module.sums_in("application/json", b'{"country": {"code": "FR"}, "id": 1}') == []
+
+    def test_html(self, module):
+        assert module.sums_in("text/html", b'<p data-country="FR" data-people="12">') == [
+            ("FR", 12)
+        ]
+        assert module.sums_in("text/html", b"<p>data-country</p>") == []

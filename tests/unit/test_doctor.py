@@ -17,6 +17,8 @@ from zoocache.doctor import Finding, Level
 from zoocache.shm import Cache, Segment, path_of, resize, unlink
 from zoocache.shm.intent import End, Intent, reap
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
 _files = host.files  # as it is; the fixture shows the test's own files only
 BAD = (Level.WARNING, Level.PROBLEM)
 

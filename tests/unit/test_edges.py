@@ -104,8 +104,8 @@ FAULTS = {
         r"zoo_tag\.c:\d+: volatile orders nothing",
     ),
     "a step of no model": (
-        replace("zoo_intent.c", "/* N15; E12/A */", "/* N95; E12/A */"),
-        r"zoo_intent\.c:\d+: N95 is a step of no model",
+        replace("zoo_reap.c", "/* N15; E12/A */", "/* N95; E12/A */"),
+        r"zoo_reap\.c:\d+: N95 is a step of no model",
     ),
 }  # fmt: skip
 

@@ -62,7 +62,7 @@ class TestResults:
             return KEYED[name](cache, "key")
 
         stored = (cache.set("key", b"1", tags=["t"]), cache.get_with_deps("key"))[1]
-        assert stored == Found(b"1", hash_of(cache, "t"), True, cache.stamp())
+        assert stored == Found(b"1", hash_of(cache, "t"), True, cache.stamp(), 0)
         assert {name: answer(name) for name in KEYED} == {
             "get": b"1", "get_many": [None, b"1"], "get_with_deps": stored,
             "set": Outcome.STORED, "set_many": {}, "add": False, "replace": True,
@@ -132,7 +132,7 @@ class TestKeys:
         assert cache.compare_and_set(key, b"2", b"3")
         assert cache.replace(key, b"4")
         assert cache.get_many([key, raw]) == [b"4", b"4"]
-        assert cache.get_with_deps(key) == (b"4", b"", True, cache.stamp())
+        assert cache.get_with_deps(key) == (b"4", b"", True, cache.stamp(), 0)
         assert cache.delete(key)
         assert cache.fill(key, b"5", cache.stamp()) is Outcome.STORED
         if not isinstance(key, bytearray):  # which is no key of a dict

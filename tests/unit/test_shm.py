@@ -76,6 +76,14 @@ def test_a_fill_with_the_stamp_of_a_retired_segment_is_not_a_set(cache: Cache):
     assert cache.get("key") is None
 
 
+@pytest.mark.parametrize("deps", [b"1234567", b"123456789"])
+def test_half_a_dependency_is_refused(cache: Cache, deps):
+    """It would be dropped, and the entry outlive what it was made from."""
+    with pytest.raises(ValueError, match="hashes of 8 bytes each"):
+        cache.fill("key", b"value", cache.stamp(), deps=deps)
+    assert cache.get("key") is None
+
+
 def test_values_of_all_sizes(segment_name):
     cache = Cache(Segment(segment_name, 16 << 20))
     most = cache.segment.max_record - 64  # what else is in a record

@@ -74,7 +74,9 @@ class Command(click.Command):
         try:
             set_up_django()
             with config.overriding(name=name):
-                return super().invoke(ctx)
+                code = super().invoke(ctx)
+                sys.stdout.flush()  # here, where a reader that is gone is no error
+                return code
         except SegmentMissingError:
             fail(no_segment(name))
         except SegmentError as error:

@@ -55,7 +55,7 @@ def stat(as_json: bool) -> None:
         *(
             (
                 f"{name} log",
-                f"{text.size(log['size'])}, written to {log['written'] / log['size']:.1f} times",
+                f"{text.size(log['size'])}, filled {log['written'] / log['size']:.1f} times",
             )
             for name, log in logs.items()
         ),
@@ -77,6 +77,7 @@ def _facts(target: Cache) -> dict[str, Any]:
         "made_or_cleared": time.time() - shape.age,
         "pids": [pid for pid in host.pids_using(path) if pid != os.getpid()],
         "hit_ratio": hit_ratio(stats),
+        "counted": entries.share,
         "entries": {
             "fresh": entries.fresh, "stale": entries.stale, "expired": entries.expired,
             "pending": entries.pending, "fresh_bytes": entries.fresh_bytes,

@@ -16,11 +16,15 @@ from zoocache.measure import CACHEABLE, DICT, IN_PROCESS, ZOOCACHE, Results
 
 def measure(seconds: float, as_json: bool) -> None:
     """Measures and prints."""
-    with Progress(console=Console(file=sys.stderr), transient=True) as progress:
+    # Without a thread of its own: the measurement forks.
+    console = Console(file=sys.stderr)
+    with Progress(console=console, transient=True, auto_refresh=False) as progress:
         task = progress.add_task("", total=1.0)
-        results = measuring.measure(
-            seconds, lambda what, share: progress.update(task, description=what, completed=share)
-        )
+
+        def note(what: str, share: float) -> None:
+            progress.update(task, description=what, completed=share, refresh=True)
+
+        results = measuring.measure(seconds, note)
     if as_json:
         figures = [figure._asdict() for figure in results.figures]
         scaling = [one._asdict() for one in results.scaling]

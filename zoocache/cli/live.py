@@ -26,7 +26,7 @@ from zoocache.monitor import Monitor, hit_ratio
 from zoocache.shm import Cache, path_of
 from zoocache.shm.look import owner_pids
 
-_POLL = 0.1  # seconds between looks at the samples of keys
+_POLL = 0.05  # seconds between looks at the samples of keys
 _WORKERS = 2.0  # seconds between looks at the processes
 
 
@@ -85,9 +85,8 @@ class _Watched:
             self._next_workers = now + _WORKERS
             self._workers = self._processes.look(monitor.cache)
         segment = monitor.cache.segment
-        path = path_of(self._name)
-        screen = Screen(view, path, segment.size, list(self._history), self._workers)
-        return draw(screen, console.height)
+        screen = Screen(view, self._name, segment.size, list(self._history), self._workers)
+        return draw(screen, console.width, console.height)
 
     def _current(self) -> Monitor | None:
         if self._monitor is not None and self._monitor.cache.segment.retired:
@@ -107,29 +106,35 @@ class _Processes:
         self._known: dict[int, psutil.Process] = {}
 
     def look(self, target: Cache) -> list[Worker]:
-        writers = owner_pids(target)
         found = []
         for pid in host.pids_using(path_of(target.segment.name)):
             if pid == os.getpid():
                 continue
             try:
-                process = self._known.setdefault(pid, psutil.Process(pid))
+                process = self._process(pid)
                 with process.oneshot():
                     memory = process.memory_info()
                     found.append(
                         Worker(
                             pid, time.time() - process.create_time(),
                             max(0, memory.rss - memory.shared), process.cpu_percent(),
-                            process.status(), pid in writers, " ".join(process.cmdline()),
+                            process.status(), " ".join(process.cmdline()),
                         )
                     )  # fmt: skip
-            except psutil.Error:  # gone meanwhile, or its pid is another's by now
+            except psutil.Error:  # gone meanwhile
                 self._known.pop(pid, None)
         self._known = {worker.pid: self._known[worker.pid] for worker in found}
-        hidden = sum(pid == 0 for pid in writers)
+        hidden = owner_pids(target).count(0)
         if hidden:
-            found.append(Worker(0, 0, 0, 0, "", True, f"{hidden} in other pid namespaces"))
+            found.append(Worker(0, 0, 0, 0, "", f"{hidden} in other pid namespaces"))
         return found
+
+    def _process(self, pid: int) -> psutil.Process:
+        """The same object each time, for its use of the processor; a new one for a new process."""
+        known = self._known.get(pid)
+        if known is None or not known.is_running():
+            known = self._known[pid] = psutil.Process(pid)
+        return known
 
 
 class _Keys:

@@ -19,6 +19,7 @@ HISTORY = 60
 _BARS = "▁▂▃▄▅▆▇█"
 _SHADES = " ░▒▓█"
 _LEAST_ROWS = 3
+_WIDE = 100  # columns, for a map of one character for each cell
 
 
 class Worker(NamedTuple):
@@ -33,8 +34,6 @@ class Worker(NamedTuple):
     cpu: float
     """Percent, since the look before."""
     status: str
-    writes: bool
-    """Has it announced commits, or led computations?"""
     command: str
 
 
@@ -42,7 +41,7 @@ class Screen(NamedTuple):
     """All that one screen shows."""
 
     view: View
-    path: str
+    name: str
     size: int
     """Of the segment, in bytes."""
     history: list[float | None]
@@ -50,17 +49,21 @@ class Screen(NamedTuple):
     workers: list[Worker]
 
 
-def draw(screen: Screen, height: int) -> RenderableType:
-    """The screen, for a terminal of so many lines."""
+def draw(screen: Screen, width: int, height: int) -> RenderableType:
+    """The screen, for a terminal of so many columns and lines."""
     # Two pairs of lists share what the fixed parts leave: 12 lines, and 4 of frames.
     rows = max(_LEAST_ROWS, (height - 17) // 2)
     view = screen.view
     return Group(
         _title(screen),
         Panel(_figures(screen), title="hits", title_align="left"),
-        Panel(_maps(view), title="map of the logs", title_align="left"),
+        Panel(_maps(view, 1 if width >= _WIDE else 2), title="map of the logs", title_align="left"),
         _side_by_side(
-            Panel(_keys(view, rows), title="hottest keys", title_align="left"),
+            Panel(
+                _keys(view, rows),
+                title=f"hottest keys, by {view.samples:,} samples",
+                title_align="left",
+            ),
             Panel(_tags(view, rows), title="hottest tags", title_align="left"),
         ),
         _side_by_side(
@@ -73,7 +76,7 @@ def draw(screen: Screen, height: int) -> RenderableType:
 def _title(screen: Screen) -> Text:
     return Text.assemble(
         ("zoocache ", "bold"),
-        f"{screen.path}  {text.size(screen.size)}  ",
+        f"{screen.name}  {text.size(screen.size)}  ",
         f"made or cleared {text.span(screen.view.shape.age)} ago  ",
         f"{time.strftime('%H:%M:%S')}  q: quit",
         no_wrap=True,
@@ -117,30 +120,35 @@ def _sparkline(history: list[float | None]) -> str:
     return "".join(" " if r is None else _BARS[min(7, int(8 * r))] for r in history)
 
 
-def _maps(view: View) -> RenderableType:
+def _maps(view: View, together: int) -> RenderableType:
     counted = view.census
+    words = counted.entries + counted.lost + counted.tentative
+    load = words / (8 * view.shape.buckets)
     table = Table.grid(padding=(0, 1))
     for name, log in (("probation", view.shape.probation), ("main", view.shape.main)):
-        table.add_row(name, _map(log, counted, name), text.size(log.size))
-    table.add_row(
-        "", f"{counted.fresh:,} entries, {text.size(counted.fresh_bytes)} of them fresh; "
-        f"{counted.stale:,} stale, {counted.expired:,} expired",
-    )  # fmt: skip
+        table.add_row(name, _map(log, counted, name, together), text.size(log.size))
+    told = (
+        f"{counted.fresh:,} fresh entries, {text.size(counted.fresh_bytes)}; {counted.stale:,} "
+        f"stale, {counted.expired:,} expired; index {100 * load:.0f} % full"
+    )
+    table.add_row("", _cut(told))
     return table
 
 
-def _map(log: Log, counted: Census, name: str) -> Text:
-    width, drawn = log.size / CELLS, Text()
-    head = int(log.head * CELLS)
-    for cell in range(CELLS):
-        fresh = counted.fresh_in[name][cell] / width
-        other = counted.other_in[name][cell] / width
-        shade = _SHADES[min(4, round(4 * min(1, fresh + other)))]
-        if cell == head:
+def _map(log: Log, counted: Census, name: str, together: int) -> Text:
+    """A character for so many cells of the log."""
+    shown, drawn = CELLS // together, Text()
+    head, width = int(log.head * shown), log.size / shown
+    for i in range(shown):
+        cells = slice(i * together, (i + 1) * together)
+        fresh = sum(counted.fresh_in[name][cells]) / width
+        other = sum(counted.other_in[name][cells]) / width
+        if i == head:
             drawn.append("|", style="bold white")
-        elif log.written < log.size and cell > head:
+        elif log.written < log.size and i > head:
             drawn.append("·", style="dim")
         else:
+            shade = _SHADES[min(4, round(4 * (fresh + other)))]
             drawn.append(shade, style="red" if other > fresh else "green")
     return drawn
 
@@ -152,8 +160,13 @@ def _keys(view: View, rows: int) -> RenderableType:
     table = _list(3)
     for hot in view.keys[:rows]:
         name = "(not in the cache)" if hot.key is None else label_of(hot.key)
-        table.add_row(f"{100 * hot.share:5.1f} %", f"{hot.share * gets:,.0f}/s", _cut(name))
+        table.add_row(f"{100 * hot.share:5.1f} %", f"{_rounded(hot.share * gets)}/s", _cut(name))
     return table
+
+
+def _rounded(n: float) -> str:
+    """Two digits: a sample tells no more."""
+    return f"{float(f'{n:.2g}'):,.0f}"
 
 
 def _tags(view: View, rows: int) -> RenderableType:

@@ -27,8 +27,8 @@ def top(interval: float, seconds: float | None, once: bool) -> None:
     for less than some hundred times a minute may not show.
 
     HOTTEST TAGS are those that were invalidated most often in the last minute, as far back as
-    the segment remembers (the last 256 to 4,096 invalidations). Tags of single rows have no
-    names: a commit keeps their hashes only.
+    the segment remembers (the last 256 to 4,096 invalidations). Of a tag it remembers the
+    first 24 bytes.
 
     THE MAP shows where in the two circular logs the entries lie that would be served. New
     ones are written at the head (the bar), and over the oldest. Red: what was invalidated or

@@ -13,6 +13,7 @@ MOST_TAGS: int = lib.ZOO_LANE_TAGS
 """An intent of more tags announces everything."""
 
 _MOST_QUARANTINED: int = lib.ZOO_LANES
+_TICKET = ffi.typeof("uint64_t *")
 
 
 class End(enum.IntEnum):
@@ -34,11 +35,12 @@ class Intent:
     that dies before it settles, or a commit whose outcome is unknown.
     """
 
-    __slots__ = ("_handle", "_ticket")
+    __slots__ = ("_handle", "_tags", "_ticket")
 
     def __init__(self, cache: Cache) -> None:
         self._handle = cache.segment.handle
-        self._ticket = ffi.new("uint64_t *")
+        self._tags = b""  # for the ring of events: a lane has hashes only
+        self._ticket = ffi.new(_TICKET)
 
     def announce(self, tags: Iterable[str] | None, session: str, quarantine: float) -> bool:
         """False if the segment was retired: its successor must be told, too.
@@ -46,10 +48,15 @@ class Intent:
         The object exists before, so that an asynchronous exception cannot come
         between the announcement and the only one who can settle it.
         """
-        packed = ffi.NULL if tags is None else "\0".join(tags).encode("utf-8", "surrogatepass")
-        length = 0 if tags is None else len(packed)
+        packed = b"" if tags is None else "\0".join(tags).encode("utf-8", "surrogatepass")
+        self._tags = packed
         status = lib.zoo_announce(
-            self._handle, packed, length, session.encode(), int(quarantine * 1000), self._ticket
+            self._handle,
+            ffi.NULL if tags is None else packed,
+            len(packed),
+            session.encode(),
+            int(quarantine * 1000),
+            self._ticket,
         )
         if status < 0:
             raise status_error(status, tags)
@@ -61,8 +68,11 @@ class Intent:
         That is so where no lane was free for it, where another process took it
         over because this one seemed dead, and in a segment that was retired.
         """
-        ticket = self._ticket[0]
-        return bool(ticket and lib.zoo_settle(self._handle, ticket, end) == lib.ZOO_OK)
+        ticket, tags = self._ticket[0], self._tags
+        if not ticket:
+            return False
+        status = lib.zoo_settle_named(self._handle, ticket, end, tags, len(tags))
+        return bool(status == lib.ZOO_OK)
 
 
 class Quarantined(NamedTuple):

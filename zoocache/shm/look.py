@@ -15,8 +15,8 @@ CELLS: int = lib.ZOO_CELLS
 
 LOGS = ("probation", "main")
 _ASKED: int = lib.ZOO_ASKED
-_MOST_PIDS: int = lib.ZOO_MOST_PIDS
-_NUMBER = 0xFFF << 40  # of a sample, see csrc/zoo_look.c; the rest is the key's hash
+MOST_OWNERS: int = lib.ZOO_MOST_PIDS
+"""So many processes can announce commits and lead computations in one segment."""
 
 
 class Log(NamedTuple):
@@ -106,7 +106,7 @@ def shape_of(cache: Cache) -> Shape:
     )
 
 
-def census(cache: Cache, most_buckets: int = 1 << 20, turn: int = 0) -> Census:
+def census(cache: Cache, most_buckets: int = 1 << 16, turn: int = 0) -> Census:
     """Counts the entries, while others go on.
 
     Of more than `most_buckets` buckets only every so manieth is looked at, from
@@ -136,27 +136,26 @@ def census(cache: Cache, most_buckets: int = 1 << 20, turn: int = 0) -> Census:
 class Asked:
     """Samples of the keys that processes ask for, hits and misses alike.
 
-    Each process leaves one in some 48 gets, and the next one but one overwrites
-    it: who looks more often sees more of them. What is seen does not depend on
-    the key, so that its share of the samples is its share of the gets.
+    Each process leaves one in some 48 gets, over the one before: who looks more
+    often sees more of them. What is seen does not depend on the key, so that its
+    share of the samples is its share of the gets.
     """
 
     def __init__(self, cache: Cache) -> None:
         self._handle = cache.segment.handle
-        self._samples = ffi.new("uint64_t[]", _ASKED)
-        self._known = self._read()
-
-    def _read(self) -> list[int]:
-        lib.zoo_asked(self._handle, self._samples)
-        return [int(sample) for sample in self._samples]
+        self._samples = ffi.new("zoo_sample[]", _ASKED)
+        self._numbers = [0] * _ASKED
+        for _ in self.new():
+            pass  # whoever left these may be long gone
 
     def new(self) -> Iterator[int]:
         """Hashes of keys, one for each sample that was left since the last call."""
-        samples = self._read()
-        for before, sample in zip(self._known, samples, strict=True):
-            if sample != before:
-                yield sample & ~_NUMBER
-        self._known = samples
+        lib.zoo_asked(self._handle, self._samples)
+        for i, sample in enumerate(self._samples):
+            number = int(sample.number)
+            if number != self._numbers[i]:
+                self._numbers[i] = number
+                yield int(sample.key_hash)
 
     def key_of(self, hashed: int) -> bytes | None:
         """The key with that hash; None if it is not in the index."""
@@ -170,6 +169,6 @@ def owner_pids(cache: Cache) -> list[int]:
 
     0 for one whose pid namespace is not to be seen from here.
     """
-    pids = ffi.new("int32_t[]", _MOST_PIDS)
-    n = lib.zoo_owner_pids(cache.segment.handle, pids, _MOST_PIDS)
+    pids = ffi.new("int32_t[]", MOST_OWNERS)
+    n = lib.zoo_owner_pids(cache.segment.handle, pids, MOST_OWNERS)
     return [int(pid) for pid in pids[0:n]]

@@ -117,7 +117,8 @@ def resize(name: str, size: int, *, wait: float = 5.0) -> None:
 
     Every process goes on with the new one at its next operation. `wait` bounds,
     in seconds, the wait for commits that are under way; if one takes longer,
-    nobody hits in the new segment for a minute. Raises what `Segment` does.
+    nobody hits in the new segment for a minute, or for its quarantine if that is
+    longer, and what was stored until then is dropped. Raises what `Segment` does.
     """
     ffi.errno = 0
     status = lib.zoo_resize(os.fsencode(name), size, max(0, int(wait * 1000)))

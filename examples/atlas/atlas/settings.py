@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "zoocache.contrib.django",  # for its template tag, its checks and `manage.py zoocache`
     "places",
 ]
 
@@ -63,8 +64,13 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# One segment of shared memory for every worker on this host. This is all that zoocache needs.
-ZOOCACHE = {"NAME": os.environ.get("ATLAS_CACHE", "atlas"), "SIZE": "64MiB"}
+# One segment of shared memory for every worker on this host.
+ZOOCACHE = {
+    "NAME": os.environ.get("ATLAS_CACHE", "atlas"),
+    "SIZE": "64MiB",
+    # Not our model: the admin asks on each page what its user may do.
+    "MODELS": {"auth.Permission": {}},
+}
 
 LANGUAGE_CODE = "en"
 USE_I18N = False

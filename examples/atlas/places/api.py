@@ -12,8 +12,11 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
 import zoocache
+from places.figures import figures_of
 from places.models import City, Country
-from places.reading import source
+from places.reading import is_off, source
+from places.serializers import CitySerializer
+from zoocache.contrib.django.snapshots import snapshot
 
 
 class ApiView(View):
@@ -40,7 +43,8 @@ class CityApi(ApiView):
 
     def get(self, request, pk):
         cities = source(request, City).select_related("country__continent")
-        return JsonResponse(whole_city(get_object_or_404(cities, pk=pk)))
+        city = get_object_or_404(cities, pk=pk)
+        return JsonResponse(CitySerializer(city, cached=not is_off(request)).data)
 
     def patch(self, request, pk):
         population = population_in(request)
@@ -50,7 +54,7 @@ class CityApi(ApiView):
         # the cached lists of all other countries stay. With update_fields=["population"] they
         # would have to go: another worker may have moved the city in the meantime.
         city.save()
-        return JsonResponse(whole_city(city))
+        return JsonResponse(CitySerializer(city, cached=False).data)
 
     post = patch
 
@@ -60,6 +64,7 @@ class CountryCitiesApi(ApiView):
 
     page_size = 25
 
+    @method_decorator(snapshot())  # the sum, the count and the rows are of one moment
     def get(self, request, code):
         country = get_object_or_404(source(request, Country), code=code.upper())
         pages = Paginator(source(request, City).filter(country=country), self.page_size)
@@ -70,6 +75,7 @@ class CountryCitiesApi(ApiView):
         return JsonResponse(
             {
                 "country": {"code": country.code, "name": country.name},
+                "people": figures_of(request, country)["people"],
                 "count": pages.count,
                 "page": page.number,
                 "pages": pages.num_pages,
@@ -102,17 +108,3 @@ def population_in(request):
     field = City._meta.get_field("population")
     field.run_validators(population)
     return population
-
-
-def whole_city(city):
-    """Return all that is known of a city, as JSON can carry it."""
-    return {
-        "id": city.pk,
-        "name": city.name,
-        "country": {"code": city.country.code, "name": city.country.name},
-        "continent": {"code": city.country.continent.code, "name": city.country.continent.name},
-        "population": city.population,
-        "timezone": city.timezone,
-        "latitude": city.latitude,
-        "longitude": city.longitude,
-    }

@@ -56,6 +56,9 @@ class Country(models.Model):
     def get_absolute_url(self):
         return reverse("country", args=[self.code])
 
+    def largest_cities(self):
+        return self.cities.all()[:5]
+
 
 class City(models.Model):
     """A city of 15,000 people or more; its primary key is its GeoNames id."""
@@ -74,7 +77,10 @@ class City(models.Model):
 
     class Meta:
         ordering = ["-population", "id"]
-        indexes = [models.Index(fields=["country", "-population"], name="city_by_country_size")]
+        indexes = [
+            models.Index(fields=["country", "-population"], name="city_by_country_size"),
+            models.Index(fields=["-population", "id"], name="city_by_size"),
+        ]
         verbose_name_plural = "cities"
 
     def __str__(self):

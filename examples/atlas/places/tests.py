@@ -5,14 +5,19 @@
 import os
 from io import StringIO
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client, TestCase
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+import zoocache
+from places.figures import city_figures
 from places.models import City, Continent, Country
 
 PARIS = 2988507
+PEOPLE = 2_000_000 + sum(20_000 + number for number in range(10, 40))  # in the cities of France
 
 
 def population_is(number):
@@ -88,14 +93,43 @@ class PagesTest(AtlasTest):
         self.assertContains(self.client.get(f"/cities/{PARIS}/"), "&lt;b&gt;Paris")
 
     def test_an_edit_shows_on_every_page_of_the_city(self):
-        pages = [f"/cities/{PARIS}/", "/countries/FR/", "/search/?q=paris"]
+        pages = ["/", f"/cities/{PARIS}/", "/cities/10/", "/countries/FR/", "/search/?q=paris"]
         for page in pages:
-            self.client.get(page)
+            self.assertNotContains(self.client.get(page), 'data-population="2000001"')
         form = {"name": "Paris", "country": 2, "population": 2_000_001, "timezone": "Europe/Paris"}
         response = self.client.post(f"/cities/{PARIS}/edit/", form)
         self.assertRedirects(response, f"/cities/{PARIS}/")
         for page in pages:
             self.assertContains(self.client.get(page), 'data-population="2000001"')
+        self.assertContains(self.client.get("/countries/FR/"), f'data-people="{PEOPLE + 1}"')
+
+    def test_what_was_read_before_takes_no_query(self):
+        for address in [
+            "/",
+            "/continents/EU/",
+            "/countries/",
+            "/countries/FR/?page=2",
+            f"/cities/{PARIS}/",
+            "/search/?q=ville",
+            f"/api/cities/{PARIS}/",
+            "/api/countries/FR/cities/",
+        ]:
+            with self.subTest(address):
+                self.client.get(address)
+                with self.assertNumQueries(0):
+                    self.client.get(address)
+                separator = "&" if "?" in address else "?"
+                with CaptureQueriesContext(connection) as captured:
+                    self.client.get(f"{address}{separator}cache=off")
+                self.assertTrue(captured)
+
+    def test_half_of_the_people_in_cities(self):
+        self.assertContains(self.client.get("/countries/FR/"), "half of them in the largest")
+        City.objects.filter(pk=PARIS).delete()
+        self.assertContains(self.client.get("/countries/FR/"), "half of them in the 15 largest")
+        City.objects.all().delete()
+        self.assertEqual(city_figures(self.france.pk), {"people": 0, "half_in": 0})
+        self.assertContains(self.client.get("/countries/FR/"), 'data-people="0"')
 
     def test_an_edit_that_makes_no_sense_is_shown_again(self):
         form = {"name": "", "country": 2, "population": -1, "timezone": "Europe/Paris"}
@@ -113,6 +147,20 @@ class PagesTest(AtlasTest):
             page = self.client.get(reverse(f"admin:places_{model}_changelist"))
             self.assertEqual(page.status_code, 200)
         self.assertContains(self.client.get(f"/admin/places/city/{PARIS}/change/"), "Paris")
+
+    def test_a_permission_counts_until_it_is_taken_away(self):
+        clerks = Group.objects.create(name="clerks")
+        clerks.permissions.add(Permission.objects.get(codename="view_city"))
+        clerk = User.objects.create_user("clerk", is_staff=True)
+        clerk.groups.add(clerks)
+        self.client.force_login(clerk)
+        for asked in (True, False):
+            with CaptureQueriesContext(connection) as captured:
+                self.assertEqual(self.client.get("/admin/places/city/").status_code, 200)
+            queries = [query["sql"] for query in captured]
+            self.assertEqual(any("auth_group_permissions" in sql for sql in queries), asked)
+        clerks.permissions.clear()
+        self.assertEqual(self.client.get("/admin/places/city/").status_code, 403)
 
     def test_the_style_sheet_needs_no_other_server(self):
         style = self.client.get("/static/places/atlas.css")
@@ -132,6 +180,7 @@ class ApiTest(AtlasTest):
     def test_the_cities_of_a_country(self):
         first = self.client.get("/api/countries/fr/cities/").json()
         self.assertEqual((first["count"], first["page"], first["pages"]), (31, 1, 2))
+        self.assertEqual(first["people"], PEOPLE)
         self.assertEqual(
             first["results"][0], {"id": PARIS, "name": "Paris", "population": 2_000_000}
         )
@@ -179,6 +228,27 @@ class ApiTest(AtlasTest):
         response = self.client.delete(self.address)
         self.assert_error(response, 405, "DELETE")
         self.assertIn("PATCH", response.headers["Allow"])
+
+
+class WhyTest(AtlasTest):
+    def why(self, text):
+        out = StringIO()
+        call_command("zoocache", "why", text, stdout=out)
+        return out.getvalue()
+
+    def test_it_tells_whether_the_query_of_a_page_is_a_hit(self):
+        query = f'City.cached.select_related("country__continent").get(pk={PARIS})'
+        for address in (f"/cities/{PARIS}/", f"/api/cities/{PARIS}/"):
+            zoocache.clear()
+            self.client.get(address)
+            self.assertIn("places.City: a hit", self.why(query))
+        City.objects.filter(pk=PARIS).update(population=5)
+        self.assertIn("a miss: it was invalidated", self.why(query))
+
+    def test_it_tells_what_dropped_a_city(self):
+        self.client.get(f"/api/cities/{PARIS}/")
+        self.client.patch(f"/api/cities/{PARIS}/", **population_is(5))
+        self.assertIn(f"process {os.getpid()} (commit)", self.why(f"City:{PARIS}"))
 
 
 class LoadPlacesTest(TestCase):

@@ -4,6 +4,7 @@ from django.urls import path, register_converter
 from django.urls.converters import IntConverter
 
 from places import api, views
+from places.reading import kept
 
 
 class GeoNamesId(IntConverter):
@@ -13,9 +14,9 @@ class GeoNamesId(IntConverter):
 register_converter(GeoNamesId, "id")
 
 urlpatterns = [
-    path("", views.ContinentList.as_view(), name="continents"),
+    path("", kept(views.ContinentList.as_view()), name="continents"),
     path("continents/<str:code>/", views.ContinentDetail.as_view(), name="continent"),
-    path("countries/", views.CountryList.as_view(), name="countries"),
+    path("countries/", kept(views.CountryList.as_view()), name="countries"),
     path("countries/<str:code>/", views.CountryDetail.as_view(), name="country"),
     path("cities/<id:pk>/", views.CityDetail.as_view(), name="city"),
     path("cities/<id:pk>/edit/", views.CityEdit.as_view(), name="city-edit"),

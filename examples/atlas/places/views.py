@@ -1,16 +1,25 @@
-"""The pages. Every one reads through `source`: `Model.cached`, or `Model.objects` on request."""
+"""The pages. Every one reads through `source`: from the cache, or from the database on request."""
 
 from django.db.models import Count
 from django.shortcuts import get_object_or_404
 from django.views.generic import DetailView, ListView, UpdateView
 
+from places.figures import figures_of
 from places.models import City, Continent, Country
 from places.reading import source
 
 
 class ContinentList(ListView):
+    """The front page: all continents, and the largest cities of the world."""
+
+    largest = 10
+
     def get_queryset(self):
         return source(self.request, Continent).annotate(country_count=Count("countries"))
+
+    def get_context_data(self, **kwargs):
+        cities = source(self.request, City).select_related("country")[: self.largest]
+        return super().get_context_data(city_list=cities, **kwargs)
 
 
 class ContinentDetail(ListView):
@@ -21,7 +30,7 @@ class ContinentDetail(ListView):
     def get_queryset(self):
         continents = source(self.request, Continent)
         self.continent = get_object_or_404(continents, code=self.kwargs["code"].upper())
-        return source(self.request, Country).filter(continent=self.continent)
+        return source(self.request, self.continent.countries).all()
 
     def get_context_data(self, **kwargs):
         return super().get_context_data(continent=self.continent, **kwargs)
@@ -46,7 +55,8 @@ class CountryDetail(ListView):
         return source(self.request, City).filter(country=self.country)
 
     def get_context_data(self, **kwargs):
-        return super().get_context_data(country=self.country, **kwargs)
+        figures = figures_of(self.request, self.country)
+        return super().get_context_data(country=self.country, figures=figures, **kwargs)
 
 
 class CityDetail(DetailView):

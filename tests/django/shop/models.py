@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
+from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
 from shop.fields import ClerkKey, MoneyField, ShoutingField
@@ -248,5 +250,35 @@ class Slug(models.Model):
 
     slug = models.CharField(max_length=100, primary_key=True)
     note = models.CharField(max_length=50, default="")
+
+    objects = ZooCacheManager()
+
+
+class Exhibit(models.Model):
+    """Has generic relations, and a many-to-many table of the user's own."""
+
+    name = models.CharField(max_length=50)
+    home = models.ForeignKey(
+        Store, models.SET_DEFAULT, null=True, default=None, related_name="exhibits"
+    )
+    visitors = models.ManyToManyField(Store, through="Visit", related_name="visited")
+    remarks = GenericRelation("Remark", "number", "kind")
+
+    objects = ZooCacheManager()
+
+
+class Visit(models.Model):
+    exhibit = models.ForeignKey(Exhibit, models.CASCADE)
+    store = models.ForeignKey(Store, models.CASCADE)
+    paid = models.BooleanField(default=False)
+
+
+class Remark(models.Model):
+    """About anything."""
+
+    kind = models.ForeignKey(ContentType, models.CASCADE)
+    number = models.PositiveBigIntegerField()
+    about = GenericForeignKey("kind", "number")
+    text = models.CharField(max_length=50)
 
     objects = ZooCacheManager()

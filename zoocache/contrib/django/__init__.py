@@ -12,7 +12,7 @@ Importing this package hooks the ORM (see hooks.py for what and why).
 
 from typing import TYPE_CHECKING, Any
 
-from zoocache.contrib.django import checks as checks
+from zoocache.contrib.django import checks as checks  # registers them
 from zoocache.contrib.django import hooks
 from zoocache.contrib.django.decorators import cached_as, cached_view_as
 from zoocache.contrib.django.manager import ZooCacheManager

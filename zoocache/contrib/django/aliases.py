@@ -17,7 +17,7 @@ _POOLER_PORT = "6432"
 
 
 def check_aliases(**kwargs: Any) -> list[CheckMessage]:
-    """W007 to W010."""
+    """W006 to W009."""
     try:
         given = options.check()
     except ConfigError:
@@ -34,7 +34,7 @@ def check_aliases(**kwargs: Any) -> list[CheckMessage]:
                 Warning(
                     f"ZOOCACHE['MAX_LAG'] has {alias!r}, which is no alias of DATABASES.",
                     hint=f"There are {', '.join(connections)}.",
-                    id="zoocache.W008",
+                    id="zoocache.W007",
                 )
             )
     return found
@@ -49,7 +49,7 @@ def _replica(alias: str, connection: Any, given: options.Options) -> Iterator[Ch
             f"read from it is cached.",
             hint=f'ZOOCACHE["MAX_LAG"] = {{"{alias}": 2}} says that it lags behind by no more than '
             f"2 seconds; what is cached of it counts from so long ago.",
-            id="zoocache.W008",
+            id="zoocache.W007",
         )
         return
     for other in connections:
@@ -60,7 +60,7 @@ def _replica(alias: str, connection: Any, given: options.Options) -> Iterator[Ch
                 f"behind may be cached, and stay stale.",
                 hint='Declare the replica: "TEST": {"MIRROR": "<the primary>"}, or '
                 'ZOOCACHE["MAX_LAG"] = {"<the replica>": seconds}.',
-                id="zoocache.W007",
+                id="zoocache.W006",
             )
 
 
@@ -98,8 +98,8 @@ def _pooler(alias: str, connection: Any, given: options.Options) -> Iterator[Che
         f"finishes even later may leave a stale row.",
         hint="Set statement_timeout below QUARANTINE: ALTER ROLE ... SET statement_timeout = "
         '\'30s\', or OPTIONS = {"options": "-c statement_timeout=30s"}. If that is done on the '
-        "server, silence zoocache.W009.",
-        id="zoocache.W009",
+        "server, silence zoocache.W008.",
+        id="zoocache.W008",
     )
 
 
@@ -114,7 +114,7 @@ def _isolation(alias: str, connection: Any) -> Iterator[CheckMessage]:
         f"DATABASES[{alias!r}] is at the SERIALIZABLE level: nothing that is read from it comes "
         f"from the cache, as a cached read takes no predicate lock.{each}",
         hint="Use the default level, and SERIALIZABLE on an alias of its own for what needs it.",
-        id="zoocache.W010",
+        id="zoocache.W009",
     )
 
 

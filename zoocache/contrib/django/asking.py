@@ -7,6 +7,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db import models
+from django.db.models.query import RawQuerySet
 
 from zoocache.contrib.django.why import why
 from zoocache.exceptions import ZooCacheError
@@ -31,7 +32,7 @@ def _evaluation(expression: str) -> Callable[[], Any]:
     def evaluate() -> None:
         try:
             result = eval(code, {**vars(models), **names})
-            if hasattr(result, "query"):
+            if isinstance(result, (models.QuerySet, RawQuerySet)):
                 list(result)
         except Exception as error:
             raise ZooCacheError(f"{expression!r} raised {type(error).__name__}: {error}") from error

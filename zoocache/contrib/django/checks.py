@@ -1,13 +1,13 @@
 """System checks: what can be seen wrong before the first request.
 
-    E001  a setting cannot be used              W007  an alias looks like a replica
-    E002  the segment cannot be attached        W008  MAX_LAG: a replica or an alias without it
-    I001  the app is not installed              W009  a pooler, and no statement_timeout
-    W001  a name hides the cached manager       W010  the isolation level is SERIALIZABLE
-    W002  zoo_cache_signals = False             W011  sessions in a cache that may drop them
-    W003  a pattern matches no model            W012  half of what reading one's writes takes
+    E001  a setting cannot be used              W006  an alias looks like a replica
+    E002  the segment cannot be attached        W007  MAX_LAG: a replica or an alias without it
+    I001  the app is not installed              W008  a pooler, and no statement_timeout
+    W001  a name hides the cached manager       W009  the isolation level is SERIALIZABLE
+    W002  zoo_cache_signals = False             W010  sessions in a cache that may drop them
+    W003  a pattern matches no model            W011  half of what reading one's writes takes
     W004  /dev/shm has no room                  of `check --deploy`: W020 DEBUG, W021 SHADOW,
-    W005  another user's segment                W022 EVERYTHING, W023 ENABLED
+    W005  another user's segment                W022 EVERYTHING, W023 ENABLED (off)
 
 They are registered when the package is imported, whether or not the app is installed.
 """
@@ -132,7 +132,7 @@ register(check_aliases, TAG, "caches")
 
 @register(TAG, "caches")
 def check_sessions(**kwargs: Any) -> list[CheckMessage]:
-    """W011."""
+    """W010."""
     if getattr(settings, "SESSION_ENGINE", "") != "django.contrib.sessions.backends.cache":
         return []
     alias = settings.SESSION_CACHE_ALIAS
@@ -144,14 +144,14 @@ def check_sessions(**kwargs: Any) -> list[CheckMessage]:
             f"drops what it has no room for: users are logged out by a full segment, by "
             f"`zoocache clear` or resize, and by a reboot.",
             hint='SESSION_ENGINE = "django.contrib.sessions.backends.cached_db" reads as fast.',
-            id="zoocache.W011",
+            id="zoocache.W010",
         )
     ]
 
 
 @register(TAG, "caches")
 def check_reading_own_writes(**kwargs: Any) -> list[CheckMessage]:
-    """W012."""
+    """W011."""
     middleware, router = _READ_YOUR_WRITES
     there = middleware in settings.MIDDLEWARE, router in settings.DATABASE_ROUTERS
     if there[0] == there[1]:
@@ -162,7 +162,7 @@ def check_reading_own_writes(**kwargs: Any) -> list[CheckMessage]:
         Warning(
             f"{given} does nothing without {missing}.",
             hint=f"Add it to {place}.",
-            id="zoocache.W012",
+            id="zoocache.W011",
         )
     ]
 

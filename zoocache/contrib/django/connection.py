@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from django.db import connections
 
 from zoocache import store
-from zoocache.cacheable import current_frame
+from zoocache.cacheable import Frame, current_frame
 from zoocache.contrib.django import tags
-from zoocache.contrib.django.cursors import watch_rows
+from zoocache.contrib.django.cursors import watch_end, watch_rows
 from zoocache.contrib.django.databases import text_of
 from zoocache.contrib.django.lexer import Effect, Kind, effect_of
 from zoocache.contrib.django.options import options
@@ -73,35 +74,36 @@ class ConnectionState(Visibility):
         written: set[str],
         tables: Iterable[str] | None,
         run: Callable[[], Any],
-        learned: Callable[[Any], Iterable[str]],
+        learned: Callable[[Any], Iterable[str]] | None,
     ) -> Any:
         """Runs an ORM write of the given tags; `learned` gives more from its result.
 
         `tables` None: it may change any table.
         """
-        self.connection.ensure_connection()  # before that, nobody knows what autocommit is
+        if self.connection.connection is None:  # nobody knows then what autocommit is
+            self.connection.ensure_connection()
         self.settle()
-        # A field may run SQL of its own while its value is made (pre_save).
-        compiler.as_sql = self.in_the_open(compiler.as_sql)
 
-        def statement() -> Any:
+        def learning() -> Any:
             result = self.statement(run)
-            self.soil(learned(result), ())
+            self.soil(learned(result), ())  # type: ignore[misc]
             return result
 
-        return self._write(written, tables, statement)
+        statement = partial(self.statement, run) if learned is None else learning
+        # A field may run SQL of its own while its value is made (pre_save).
+        compiler.as_sql = partial(self.in_the_open, compiler.as_sql)
+        try:
+            return self._write(written, tables, statement)
+        finally:
+            del compiler.as_sql
 
-    def in_the_open(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A call within an ORM statement that may run statements which are none of the ORM's."""
-
-        def calling(*args: Any, **kwargs: Any) -> Any:
-            depth, self._depth = self._depth, 0
-            try:
-                return call(*args, **kwargs)
-            finally:
-                self._depth = depth
-
-        return calling
+    def in_the_open(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Makes a call within an ORM statement that may run others, which are none of the ORM's."""
+        depth, self._depth = self._depth, 0
+        try:
+            return call(*args, **kwargs)
+        finally:
+            self._depth = depth
 
     # Every statement passes here
 
@@ -115,14 +117,15 @@ class ConnectionState(Visibility):
     ) -> Any:
         """The execute wrapper: sees what the compilers do not."""
         self.settle()
-        if self.in_transaction():
+        if not self.begun and self.in_transaction():
             self._begin(_now())
-        self._warn_frame()
+        frame = current_frame()
+        if frame is not None:
+            self._warn_frame(frame)
         if self._depth:
             if self._chunked:
-                self.unfinished.add(context["cursor"])
-                self.stir()
-            return self.in_the_open(execute)(sql, params, many, context)  # other wrappers
+                self._await(context["cursor"])
+            return self.in_the_open(execute, sql, params, many, context)  # other wrappers
         self.stir()
         text = sql if isinstance(sql, str) else text_of(sql, context)
         effect = effect_of(text)
@@ -145,11 +148,8 @@ class ConnectionState(Visibility):
                 self.settle()
                 self.calm()
 
-    def _warn_frame(self) -> None:
+    def _warn_frame(self, frame: Frame) -> None:
         """Tells the computation under way what the statement that it is about to run may see."""
-        frame = current_frame()
-        if frame is None:
-            return
         foreign = self.session.foreign and options().scope is None
         if self.written.dirty or self.pinned or foreign:
             frame.storable = False
@@ -166,16 +166,18 @@ class ConnectionState(Visibility):
             return self.commit(run)
         if effect.kind is Kind.ROLLBACK:
             return self.rollback(run)
+        if effect.savepoint and self.connection.vendor == "sqlite":
+            return self.savepoint(effect.savepoint == "RELEASE", run)
         if effect.kind is Kind.READ:
             frame = current_frame()
             if frame is not None and frame.observes:
                 frame.storable = False  # nobody knows which tables
-            self.unfinished.add(cursor)
+            self._await(cursor)
             return run()
         tables = reached(effect.tables) if effect.kind is Kind.WRITE else None
         if effect.returning and self.connection.vendor == "sqlite":
-            watch_rows(cursor)
-            self._held[id(cursor)] = self.connection.connection
+            watch_rows(cursor, self)
+            self._hold(cursor)
         roots = {tags.root(table) for table in tables or ()}
         return self._write(roots, tables, run)
 
@@ -187,7 +189,7 @@ class ConnectionState(Visibility):
             self.settle()
             if self.in_transaction():
                 self._begin(_now())
-            self._held[id(cursor)] = self.connection.connection
+            self._hold(cursor)
             result = self._write((), None, lambda: call(*args, **kwargs))
             if self.in_transaction():
                 self._begin(None)
@@ -204,6 +206,17 @@ class ConnectionState(Visibility):
                 yield value
         finally:
             self.written.publish()
+
+    def _await(self, cursor: Any) -> None:
+        """The cursor's rows are read later: until its end, a snapshot may be pinned."""
+        watch_end(cursor, self)
+        self.unfinished.add(cursor)
+        self.stir()
+
+    def _hold(self, cursor: Any) -> None:
+        """The cursor's statement may not be over before the cursor is."""
+        watch_end(cursor, self)
+        self._held[id(cursor)] = self.connection.connection
 
 
 def _target() -> Cache | None:

@@ -26,45 +26,70 @@ def watch(make: Callable[..., Any], state: Any) -> Callable[..., Any]:
 
     def make_cursor(*args: Any, **kwargs: Any) -> Any:
         cursor = make(*args, **kwargs)
-        cursor.__class__ = _watched(type(cursor))  # type: ignore[arg-type]
+        cursor.__class__ = _mixed(_Watched, type(cursor))  # type: ignore[arg-type]
         cursor._zoocache = state
         return cursor
 
     return make_cursor
 
 
-def watch_rows(cursor: Any) -> None:
-    """Makes a cursor tell of every fetch: each may be the one that ends its statement."""
-    if not issubclass(type(cursor), _Rows):
-        cursor.__class__ = _watched_rows(type(cursor))  # type: ignore[arg-type]
+def watch_end(cursor: Any, state: Any) -> None:
+    """Makes a cursor tell when it is closed or dropped."""
+    _become(cursor, _Ending, state)
+
+
+def watch_rows(cursor: Any, state: Any) -> None:
+    """Makes a cursor tell of every fetch, too: each may be the one that ends its statement."""
+    _become(cursor, _Rows, state)
+
+
+def _become(cursor: Any, kind: type, state: Any) -> None:
+    if not isinstance(cursor, kind):
+        cursor.__class__ = _mixed(kind, type(cursor))  # type: ignore[arg-type]
+        cursor._zoocache = state
+
+
+def watch_pipelines(raw: Any, state: Any) -> None:
+    """Makes psycopg's connection tell of its pipelines: what runs in one is over at its end."""
+    pipeline = getattr(type(raw), "pipeline", None)
+    if pipeline is not None:
+        # Of the class: a pool gives the same connection to one DatabaseWrapper after another.
+        raw.pipeline = lambda: state.piped(pipeline(raw))
 
 
 class _Watched:
+    cursor: Any  # the driver's
     _zoocache: Any
 
     def close(self) -> Any:
-        try:
-            return super().__getattr__("close")()  # type: ignore[misc]
-        finally:
-            self._zoocache.ended(self)
-
-    def __del__(self) -> None:
-        self._zoocache.ended(self)
+        return self.cursor.close()
 
     def callproc(self, *args: Any, **kwargs: Any) -> Any:
         return self._zoocache.unseen(self, super().callproc)(*args, **kwargs)  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         found = super().__getattr__(name)  # type: ignore[misc]
-        # Routines only: sqlite3's `cursor.connection` can be called, too.
-        if name in _HARMLESS or name.startswith("_") or not inspect.isroutine(found):
+        if not callable(found) or name in _HARMLESS or name.startswith("_"):
+            return found
+        if not inspect.isroutine(found):  # sqlite3's `cursor.connection` can be called, too
             return found
         return self._zoocache.unseen(self, found)
 
 
-class _Rows:
+class _Ending:
     _zoocache: Any
 
+    def close(self) -> Any:
+        try:
+            return super().close()  # type: ignore[misc]
+        finally:
+            self._zoocache.ended(self)
+
+    def __del__(self) -> None:
+        self._zoocache.ended(self)
+
+
+class _Rows(_Ending):
     def fetchone(self) -> Any:
         return self._fetched(super().__getattr__("fetchone")())  # type: ignore[misc]
 
@@ -84,7 +109,7 @@ class _Rows:
     def __del__(self) -> None:
         # Not a weak reference's callback: that would run before the statement ends.
         with suppress(Exception):  # of a connection that is closed
-            self.close()  # type: ignore[attr-defined]
+            self.close()
 
     def _fetched(self, rows: Any) -> Any:
         if rows:
@@ -95,10 +120,5 @@ class _Rows:
 
 
 @cache
-def _watched(cursor_class: type) -> Any:
-    return type("Watched" + cursor_class.__name__, (_Watched, cursor_class), {})
-
-
-@cache
-def _watched_rows(cursor_class: type) -> Any:
-    return type("Rows" + cursor_class.__name__, (_Rows, cursor_class), {})
+def _mixed(kind: type, cursor_class: type) -> Any:
+    return type(kind.__name__ + cursor_class.__name__, (kind, cursor_class), {})

@@ -54,6 +54,12 @@ def driver_in_transaction(connection: Any) -> bool:
     return False
 
 
+def driver_says_broken(connection: Any) -> bool:
+    """Has an error ended the transaction? PostgreSQL refuses what follows; Django may not know."""
+    info = getattr(connection.connection, "info", None)
+    return connection.vendor == "postgresql" and getattr(info, "transaction_status", 0) == 3
+
+
 def text_of(sql: Any, context: dict[str, Any]) -> str:
     """The text of a driver's own SQL object (psycopg's Composed and the like)."""
     as_string = getattr(sql, "as_string", None)

@@ -57,25 +57,33 @@ def pins_of(where: Any, alias: str) -> list[Pin]:
         return []
     pins = []
     for leaf in where.children:
-        if hasattr(leaf, "children"):
-            pins += pins_of(leaf, alias)
+        kind = type(leaf)
+        if kind in _ONE:
+            values = [leaf.rhs]
+        elif kind in _MANY:
+            if not isinstance(leaf.rhs, (list, tuple, set, frozenset)):
+                continue
+            values = list(leaf.rhs)
+        else:
+            if hasattr(leaf, "children"):
+                pins += pins_of(leaf, alias)
             continue
-        kind, column = type(leaf), getattr(leaf, "lhs", None)
-        if kind not in _ONE | _MANY or type(column) is not Col or column.alias != alias:
-            continue
-        values = _plain_values(leaf.rhs, kind in _MANY)
-        if values is not None:
+        column = leaf.lhs
+        if type(column) is Col and column.alias == alias and _are_plain(values):
             pins.append(Pin(column.target, values))
     return pins
 
 
-def _plain_values(rhs: Any, many: bool) -> list[Any] | None:
-    if many and not isinstance(rhs, (list, tuple, set, frozenset)):
-        return None
-    values = list(rhs) if many else [rhs]
-    if len(values) > MAX_PINS or any(hasattr(value, "resolve_expression") for value in values):
-        return None
-    return [value for value in values if value is not None]
+def _are_plain(values: list[Any]) -> bool:
+    """Are they few, and no expressions? Takes NULLs away: nothing equals them."""
+    if len(values) > MAX_PINS:
+        return False
+    for value in values:
+        if hasattr(value, "resolve_expression"):
+            return False
+    if None in values:
+        values[:] = [value for value in values if value is not None]
+    return True
 
 
 def dependencies(compiler: Any, footprint: Footprint, rows: Sequence[Any] | None) -> set[str]:

@@ -51,9 +51,7 @@ class Filler(NamedTuple):
     """By column, how fields convert values anew for each caller."""
 
     def usable(self) -> bool:
-        """Does nobody want to be told of new instances?"""
-        if not (pre_init.receivers or post_init.receivers):
-            return True
+        """Does nobody want to be told of its instances?"""
         signals = (pre_init, post_init)
         return not any(s.has_listeners(model) for s in signals for model in self.models)
 
@@ -176,7 +174,7 @@ _VALUES: dict[Any, Callable[[Any], Build | None]] = {
 
 
 @cache
-def _is_plain(model: type[Model]) -> bool:
+def is_plain(model: type[Model]) -> bool:
     """Is an instance nothing but what is in its `__dict__`?"""
     return (
         getattr(model.from_db, "__func__", None) is Model.from_db.__func__  # type: ignore[attr-defined]
@@ -242,7 +240,7 @@ class _Writer:
     def _instance(self, info: Any, path: str, depth: int) -> bool:
         """An instance `o<path>` with its dict `d<path>` and its state `s<path>`."""
         model, indexes = info["model"], list(info["select_fields"])
-        if not _is_plain(model) or info.get("from_parent"):
+        if not is_plain(model) or info.get("from_parent"):
             return False
         loaded = {self.compiler.select[index][0].target.attname: index for index in indexes}
         self.models.append(model)

@@ -8,7 +8,8 @@
 - `Model.objects` of models that ZOOCACHE["MODELS"] names (patterns.py).
 - An execute wrapper on each connection: it sees every statement, the raw ones too.
 - `connect` of each connection: its receivers' statements are none of the ORM's.
-- `make_cursor` and `make_debug_cursor` of each connection: see cursors.py.
+- `make_cursor` and `make_debug_cursor` of each connection, and `pipeline` of psycopg's: see
+  cursors.py.
 - `_commit`, `_rollback` and `_set_autocommit` of each connection: there is no
   public hook right at COMMIT. `on_commit` comes later, and another hook that
   raises prevents it.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -34,12 +36,15 @@ from zoocache import config, local, store
 from zoocache.cacheable import current_frame
 from zoocache.contrib.django import meta, options, patterns, requests, tags, writing
 from zoocache.contrib.django.connection import ConnectionState, open_states, state_of
-from zoocache.contrib.django.cursors import watch
+from zoocache.contrib.django.cursors import watch, watch_pipelines
 from zoocache.contrib.django.reading import mark_of, observe, read
 from zoocache.contrib.django.transactions import soiled_states
 
 _PATCHED = "_zoocache_patched"
 _CAREFUL = "ZOOCACHE"  # among the busy: of which each read must ask the settings
+# Class and instances both have it: to ask an instance's __dict__ makes CPython build one, and
+# every attribute of the compiler slower.
+_WRITING = "_zoocache_writing"
 
 
 def install() -> None:
@@ -47,6 +52,7 @@ def install() -> None:
     if getattr(SQLCompiler, _PATCHED, False):
         return
     setattr(SQLCompiler, _PATCHED, True)
+    setattr(SQLCompiler, _WRITING, False)
     SQLCompiler.execute_sql = _seeing_select(SQLCompiler.execute_sql)  # type: ignore[method-assign]
     for compiler, name in (
         (SQLInsertCompiler, "execute_sql"),
@@ -82,6 +88,10 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
+        if self._zoocache_writing:
+            # Inside an update the frame is open already: this is its super() call.
+            return original(self, result_type, chunked_fetch, *args, **kwargs)
+
         def execute() -> Any:
             return hook_connection(self.connection).statement(
                 lambda: original(self, result_type, chunked_fetch, *args, **kwargs),
@@ -89,7 +99,6 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
             )
 
         if isinstance(self, writing.WRITE_COMPILERS):
-            # Inside an update the frame is open already: this is its super() call.
             return _write(self, execute)
         mark = mark_of(self.query)
         if mark is not None:
@@ -105,14 +114,14 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
 def _seeing_write(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return _write(self, lambda: original(self, *args, **kwargs))
+        if self._zoocache_writing:
+            return original(self, *args, **kwargs)
+        return _write(self, partial(original, self, *args, **kwargs))
 
     return execute_sql
 
 
 def _write(compiler: Any, run: Callable[[], Any]) -> Any:
-    if compiler.__dict__.get("_zoocache_writing"):
-        return run()
     compiler._zoocache_writing = True
     try:
         return hook_connection(compiler.connection).write(
@@ -120,11 +129,10 @@ def _write(compiler: Any, run: Callable[[], Any]) -> Any:
             writing.tags_of(compiler),
             writing.tables_of(compiler),
             run,
-            lambda result: writing.tags_of_result(compiler, result),
+            writing.learning(compiler),
         )
     finally:
-        del compiler._zoocache_writing
-        compiler.__dict__.pop("as_sql", None)
+        compiler._zoocache_writing = False
 
 
 def hook_connection(connection: Any) -> ConnectionState:
@@ -153,14 +161,16 @@ def hook_connection(connection: Any) -> ConnectionState:
     connection._commit = lambda: state.commit(commit)
     connection._rollback = lambda: state.rollback(rollback)
     connection._set_autocommit = _set_autocommit
-    connection.connect = state.in_the_open(connection.connect)
+    connection.connect = partial(state.in_the_open, connection.connect)
     state.manual = not connection.autocommit  # it may be in use already
     state.calm()
     return state
 
 
 def _connected(connection: Any, **kwargs: Any) -> None:
-    hook_connection(connection).connected()
+    state = hook_connection(connection)
+    watch_pipelines(connection.connection, state)
+    state.connected()
 
 
 def _settings_changed(*, setting: str, **kwargs: Any) -> None:

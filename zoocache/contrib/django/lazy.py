@@ -8,7 +8,7 @@ ordinary one. Methods that are not here ask for it, and so are Django's.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, router
@@ -21,13 +21,44 @@ from zoocache.contrib.django.recipes import Call, Recipe, Shape
 
 M = TypeVar("M", bound=Model)
 
+_new: Callable[[Any], Any] = object.__new__
+_UNKNOWN: Any = object()
+
+
+class _Left:
+    """What related managers and writes leave in a queryset: it is not its recipe's any more."""
+
+    def __init__(self, default: Any = False) -> None:
+        self.default = default
+
+    def __set_name__(self, owner: Any, name: str) -> None:
+        self.name = name
+
+    def __get__(self, queryset: Any, owner: Any = None) -> Any:
+        return self if queryset is None else queryset.__dict__.get(self.name, self.default)
+
+    def __set__(self, queryset: Any, value: Any) -> None:
+        if value and queryset._recipe is not None:
+            queryset._forget_recipe()
+        queryset.__dict__[self.name] = value
+
+
+class _LeftDict(_Left):
+    def __get__(self, queryset: Any, owner: Any = None) -> Any:
+        return self if queryset is None else queryset.__dict__.setdefault(self.name, {})
+
+
+class _Hints(_LeftDict):
+    """Hints are the router's business, and go on with a recipe."""
+
+    def __set__(self, queryset: Any, value: Any) -> None:
+        queryset.__dict__[self.name] = value
+
 
 class LazyQuerySet(QuerySet[M]):
     """A queryset with a recipe, or without one: then it is Django's own."""
 
     if TYPE_CHECKING:
-        _hints: Any
-        _known_related_objects: Any
         _few: Callable[..., Any]
         _one: Callable[..., Any]
         _limited: Callable[..., Any]
@@ -36,16 +67,18 @@ class LazyQuerySet(QuerySet[M]):
 
     # As QuerySet.__init__ sets them: what a recipe makes has only what differs.
     _db: str | None = None
-    _defer_next_filter = False
+    _defer_next_filter = _Left()
     _deferred_filter: Any = None
     _fields: Any = None
-    _for_write = False
+    _for_write = _Left()
+    _hints = _Hints()
+    _known_related_objects = _LeftDict()
     _iterable_class: Any = ModelIterable
     _prefetch_done = False
     _prefetch_related_lookups: Any = ()
     _query: Any = None
     _result_cache: Any = None
-    _sticky_filter = False
+    _sticky_filter = _Left()
 
     # What Django's methods look at
 
@@ -96,8 +129,8 @@ class LazyQuerySet(QuerySet[M]):
     def _answer(self, question: plans.Question) -> Any:
         """The answer to a question, as far as it can be had by the recipe; else None."""
         recipe = self._recipe
-        if recipe is None or not self._is_plain():
-            return None  # nor need its class leave the names here alone: see _may_be_lazy()
+        if recipe is None:
+            return None
         alias = self._alias()
         found = plans.find(question, recipe, alias)
         return plans.ask(question, self, alias) if found is None else found
@@ -105,12 +138,31 @@ class LazyQuerySet(QuerySet[M]):
     def _alias(self) -> str:
         if self._db is not None:
             return self._db
-        return DEFAULT_DB_ALIAS if not (self._hints or router.routers) else self.db
+        plain = not (router.routers or self.__dict__.get("_hints"))
+        return DEFAULT_DB_ALIAS if plain else self.db
 
     def _fetch_all(self) -> None:
         if self._result_cache is None and self._recipe is not None:
-            self._result_cache = self._answer(plans.ROWS)
+            if self._prefetch_related_lookups:
+                whole = plans.whole(self, self._alias(), self._fetch_parts)
+                if whole is not None:
+                    self._result_cache, self._prefetch_done = whole, True
+            else:
+                self._result_cache = self._answer(plans.ROWS)
+        if self._result_cache is None or self._prefetch_related_lookups:
+            super()._fetch_all()
+
+    def _fetch_parts(self) -> None:
+        self._result_cache = self._answer(plans.ROWS)
         super()._fetch_all()
+
+    def __iter__(self) -> Iterator[Any]:
+        self._fetch_all()
+        return iter(self._result_cache)
+
+    def __len__(self) -> int:
+        self._fetch_all()
+        return len(self._result_cache)
 
     def count(self) -> int:
         found = None
@@ -130,13 +182,13 @@ class LazyQuerySet(QuerySet[M]):
         few: Any = self._few(*args, **kwargs)
         few._fetch_all()
         found = few._result_cache
+        if len(found) == 1:
+            return found[0]  # type: ignore[no-any-return]
         if not found:
             raise self.model.DoesNotExist(
                 f"{self.model._meta.object_name} matching query does not exist."
             )
-        if len(found) > 1:
-            return super().get(*args, **kwargs)  # which knows what to say
-        return found[0]  # type: ignore[no-any-return]
+        return super().get(*args, **kwargs)  # which knows what to say
 
     def first(self) -> M | None:
         if self._recipe is None or self._result_cache is not None:
@@ -155,13 +207,11 @@ class LazyQuerySet(QuerySet[M]):
 
     def all(self) -> Any:
         recipe = self._recipe
-        if recipe is None or not self._is_plain():
-            return super().all()
-        return self._taken(*recipe)
+        return super().all() if recipe is None else self._taken(*recipe)
 
     def using(self, alias: str | None) -> Any:
         recipe = self._recipe
-        if recipe is None or not self._is_plain():
+        if recipe is None:
             return super().using(alias)
         clone = self._taken(*recipe)
         clone._db = alias
@@ -169,18 +219,17 @@ class LazyQuerySet(QuerySet[M]):
 
     # How recipes grow
 
-    def _is_plain(self) -> bool:
-        """Is there nothing in it beside its recipe? Related managers leave some."""
-        return not (
-            self._defer_next_filter
-            or self._sticky_filter
-            or self._for_write
-            or self._known_related_objects
-        )
-
-    def _taken(self, shape: Shape, values: tuple[Any, ...]) -> LazyQuerySet[M]:
+    def _taken(self, shape: Shape, values: tuple[Any, ...]) -> Any:
         """A queryset of that recipe, otherwise like this one."""
-        return _of_recipe(type(self), shape, values, self._db, self._hints)  # type: ignore[no-any-return]
+        new = _new(type(self))
+        own, mine = new.__dict__, self.__dict__
+        own.update(shape.attributes)
+        own["_recipe"] = shape, values
+        if "_db" in mine:
+            own["_db"] = mine["_db"]
+        if "_hints" in mine:
+            own["_hints"] = mine["_hints"]
+        return new
 
     def _learnt(self, key: Any, call: Call, step: _Step, args: Any, kwargs: Any) -> Any:
         """Lets Django make the call, for the first time of its kind."""
@@ -202,18 +251,6 @@ class LazyQuerySet(QuerySet[M]):
 def mark_in(queryset: Any) -> Mark | None:
     """The mark of a queryset's query, which need not be built for that."""
     return mark_of(queryset.query) if queryset._recipe is None else queryset._recipe[0].mark
-
-
-def _of_recipe(kind: Any, shape: Shape, values: Any, using: str | None, hints: Any) -> Any:
-    new = kind.__new__(kind)
-    own = new.__dict__
-    own.update(shape.attributes)
-    if using is not None:
-        own["_db"] = using
-    own["_hints"] = hints or {}
-    own["_known_related_objects"] = {}
-    own["_recipe"] = shape, values
-    return new
 
 
 class _Step:
@@ -248,17 +285,17 @@ def _recording(name: str, method: Callable[..., Any], take: Any) -> Any:
     @functools.wraps(method)
     def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
         recipe = self._recipe
-        if recipe is not None and self._is_plain():
-            call = take(args, kwargs)
-            if call is not None:
-                shape, values = recipe
-                key = name, call[0]
-                if key not in shape.children:
-                    return self._learnt(key, call, step, args, kwargs)
-                child = shape.children[key]
-                if child is not None:
-                    return self._taken(child, values + call[1])
-        return method(self, *args, **kwargs)
+        call = None if recipe is None else take(args, kwargs)
+        if call is None:
+            return method(self, *args, **kwargs)
+        shape, values = recipe
+        key = name, call[0]
+        child = shape.children.get(key, _UNKNOWN)
+        if child is _UNKNOWN:
+            return self._learnt(key, call, step, args, kwargs)
+        if child is None:
+            return method(self, *args, **kwargs)
+        return self._taken(child, values + call[1])
 
     return recorded
 
@@ -352,16 +389,16 @@ def _may_be_lazy(kind: type[Any]) -> bool:
     return True
 
 
-_roots: dict[Any, Shape] = {}
+_roots: dict[Any, Shape] = {}  # another dict when all are forgotten
 _shapes = 0
 
 
 def _note_shape() -> None:
-    global _shapes
+    global _shapes, _roots
     _shapes += 1
     if _shapes > recipes.MOST_SHAPES:
         _shapes = 0
-        _roots.clear()
+        _roots = {}
 
 
 def start(kind: Any, model: Any, using: str | None, hints: Any, ttl: float | None) -> Any:
@@ -380,4 +417,12 @@ def start(kind: Any, model: Any, using: str | None, hints: Any, ttl: float | Non
 
         root = _roots[key] = Shape(None, (), replay, 0, queryset)
         _note_shape()
-    return _of_recipe(kind, root, (), using, hints)
+    new = _new(kind)
+    own = new.__dict__
+    own.update(root.attributes)
+    own["_recipe"] = root, ()
+    if using is not None:
+        own["_db"] = using
+    if hints:
+        own["_hints"] = hints
+    return new

@@ -32,6 +32,8 @@ class Effect(NamedTuple):
     """Does a write give rows, which must perhaps be fetched before it is committed?"""
     begins: bool = False
     """Does it begin a transaction?"""
+    savepoint: str = ""
+    """SAVEPOINT or RELEASE, which begin and end a transaction of SQLite's if no other is open."""
 
 
 # Strings and comments hold no SQL and are cut out; quoted names are matched so
@@ -87,8 +89,8 @@ _QUERIES = frozenset(["SELECT", "WITH", "VALUES"])
 _STATEMENTS = frozenset(["INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"])
 _EXPLAINS = frozenset(["EXPLAIN", "DESCRIBE", "DESC"])
 _HARMLESS = frozenset([
-    "SHOW", "DESCRIBE", "DESC", "SAVEPOINT", "RELEASE", "BEGIN", "START", "FETCH", "MOVE",
-    "DECLARE", "CLOSE", "LISTEN", "UNLISTEN", "NOTIFY", "ANALYZE", "CHECKPOINT",
+    "SHOW", "DESCRIBE", "DESC", "BEGIN", "START", "FETCH", "MOVE", "DECLARE", "CLOSE", "LISTEN",
+    "UNLISTEN", "NOTIFY", "ANALYZE", "CHECKPOINT",
 ])  # fmt: skip
 _SESSION_WORDS = frozenset(["SET", "RESET", "USE", "ATTACH", "DETACH", "DISCARD"])
 # Of SQLite; any other one may change what queries return (case_sensitive_like).
@@ -149,6 +151,8 @@ def _effect_of_clear(text: str) -> Effect:
         return Effect(Kind.READ, session=session)
     if word == "PRAGMA":
         return Effect(Kind.READ, session=not _HARMLESS_PRAGMA.match(text))
+    if word in ("SAVEPOINT", "RELEASE"):
+        return Effect(Kind.READ, savepoint=word)
     if word in ("BEGIN", "START"):
         serializable = re.search(r"\bSERIALIZABLE\b", text, re.IGNORECASE)
         return Effect(Kind.READ, session=serializable is not None, begins=True)

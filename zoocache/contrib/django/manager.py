@@ -50,6 +50,17 @@ class ZooCacheManager(TypedManager[M]):
             return lazy.start(self._queryset_class, self.model, self._db, hints, self.ttl)
         return cached(super().get_queryset(), ttl=self.ttl)
 
+    def _start(self) -> Any:
+        """A queryset to go on from: one for all calls, where they would all get the same."""
+        roots, using, queryset = self.__dict__.get("_known_start", (None, None, None))
+        if roots is lazy._roots and using == self._db and queryset._recipe is not None:
+            return queryset
+        queryset = self.get_queryset()
+        is_own = type(self).get_queryset is not ZooCacheManager.get_queryset
+        if self._caching and not is_own and not self._hints and _is_last(type(self)):  # type: ignore
+            self._known_start = lazy._roots, self._db, queryset
+        return queryset
+
     def contribute_to_class(self, cls: type[models.Model], name: str) -> None:
         if name == "cached" and not self._caching:
             self.__class__ = _caching_class(type(self))
@@ -60,6 +71,18 @@ class ZooCacheManager(TypedManager[M]):
             cached.name = None
             cached._set_creation_counter()
             cls.add_to_class("cached", cached)
+
+
+def _going_on(name: str) -> Any:
+    @functools.wraps(getattr(models.QuerySet, name))
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._start(), name)(*args, **kwargs)
+
+    return method
+
+
+for _name in ("exclude", "filter", "get", "order_by", "select_related", "values_list"):
+    setattr(ZooCacheManager, _name, _going_on(_name))
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from typing import Any
 
 from django.apps import apps
@@ -52,7 +53,8 @@ def unmatched() -> list[str]:
 
 
 def _look_at(sender: Any, **kwargs: Any) -> None:
-    plain = vars(sender).get(_NAME)
+    # An abstract base may have declared it: `auth.User` has its manager from there.
+    plain = inspect.getattr_static(sender, _NAME, None)
     if type(plain) is ManagerDescriptor and options().models and sender.__module__ != "__fake__":
         setattr(sender, _NAME, _Descriptor(plain.manager))  # type: ignore[arg-type]
 

@@ -16,26 +16,31 @@ from __future__ import annotations
 import threading
 from asyncio import _get_running_loop
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from django.db import connections
 from django.db.models import QuerySet
+from django.db.models.signals import post_init, pre_init
 
 from zoocache import codec, local, store
-from zoocache.cacheable import look_up, look_up_copy
+from zoocache.cacheable import computing, look_up, look_up_copy
+from zoocache.contrib.django import graphs
 from zoocache.contrib.django.connection import ConnectionState, state_of
 from zoocache.contrib.django.filling import Filler, filler_of, same
 from zoocache.contrib.django.options import options
 from zoocache.contrib.django.reading import Named, as_django_does, naming
-from zoocache.contrib.django.recipes import Recipe, Shape, key_of
+from zoocache.contrib.django.recipes import Recipe, key_of
 from zoocache.contrib.django.transactions import connection_listeners
 from zoocache.contrib.django.why import is_watched
 
 Rows = tuple[tuple[Any, ...], ...]
 
 
-class Question(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Question:
     """What is asked of a queryset."""
 
     name: str
@@ -49,31 +54,31 @@ class Plan:
     """What a question to the querysets of a shape comes to, on one alias."""
 
     def __init__(
-        self, shape: Shape, named: Named, question: Question, ttl: float | None, filler: Any
+        self, recipe: Recipe, named: Named, question: Question, ttl: float | None, filler: Any
     ) -> None:
         self.sql = named.sql
         self.tables = tuple(named.footprint(named.sql, named.params).tables)
         self.filler: Filler | None = filler
         self.verified = filler is None
         """Is what the filler makes known to be what Django makes?"""
-        self._answer = question.answer
-        # The SQL does not tell which value goes where, nor what is made of it: 'a%' or '%a'.
-        shown = (named.model._meta.label, named.sql, named.width, ttl)
-        told = (question.name, *shown, shape.told())
-        self.token = blake2b(codec.encode_name(told), digest_size=16).digest()
-        self._prefix = (b"", b"")
+        self.answer: Callable[[Rows, str], Any] = partial(question.answer, self)
+        """What rows come to, on the alias; None if Django must say."""
+        shape, values = recipe
+        shown = (question.name, named.model._meta.label, named.sql, named.width, ttl)
+        self.own_token = _digest(shown, shape.told())
+        """Names this shape's results; those of another shape differ, though it has the same SQL."""
+        # The SQL does not tell what is made of the values: LIKE 'a%', LIKE '%a'. Where they are
+        # its parameters as they are, all shapes of that SQL share their entries.
+        self.is_plain = _are_parameters(values, named)
+        self.token = _digest(shown) if self.is_plain else self.own_token
 
-    def prefix(self, identity: bytes) -> bytes:
-        """The start of its keys in the database of that identity."""
-        known, prefix = self._prefix
-        if known is not identity:
-            prefix = self.token + identity
-            self._prefix = identity, prefix
-        return prefix
+    def names(self, named: Named, values: tuple[Any, ...]) -> bool:
+        """Does the name that it gives to the values' entry stand for this SELECT?"""
+        return named.sql == self.sql and (not self.is_plain or _are_parameters(values, named))
 
-    def answer(self, rows: Rows, alias: str) -> Any:
-        """What the rows come to; None if Django must say."""
-        return self._answer(self, rows, alias) if self.verified or not rows else None
+    def usable(self) -> bool:
+        """Does nobody want to be told of the instances that it makes?"""
+        return self.filler is None or self.filler.usable()
 
     def decode(self, alias: str) -> Callable[[bytes], Rows]:
         """Reads rows from the segment into what is shared in this process."""
@@ -87,19 +92,43 @@ class Plan:
         return decode
 
 
-def _instances(plan: Plan, rows: Rows, alias: str) -> list[Any]:
+def _digest(*told: Any) -> bytes:
+    return blake2b(codec.encode_name(told), digest_size=16).digest()
+
+
+def _are_parameters(values: tuple[Any, ...], named: Named) -> bool:
+    given = tuple(named.params)
+    return (
+        given == values
+        and all(type(one) is type(other) for one, other in zip(given, values, strict=True))
+        and all(type(value) in (int, str, bool) for value in values)
+        and " LIKE " not in named.sql.upper()  # of which only some values are escaped
+    )
+
+
+def _instances(plan: Plan, rows: Rows, alias: str) -> list[Any] | None:
     filler = plan.filler
     assert filler is not None
+    if rows and not plan.verified:
+        return None
     if filler.own:
         return filler.result(rows, connections[alias], alias)
     return filler.build(rows, alias)
 
 
+def _number(plan: Plan, rows: Rows, alias: str) -> int:
+    return rows[0][0]  # type: ignore[no-any-return]
+
+
+def _is_any(plan: Plan, rows: Rows, alias: str) -> bool:
+    return bool(rows)
+
+
 ROWS: Final = Question(
     "rows", lambda queryset: list(queryset._iterable_class(queryset)), _instances
 )
-COUNT: Final = Question("count", QuerySet.count, lambda plan, rows, alias: rows[0][0])
-EXISTS: Final = Question("exists", QuerySet.exists, lambda plan, rows, alias: bool(rows))
+COUNT: Final = Question("count", QuerySet.count, _number)
+EXISTS: Final = Question("exists", QuerySet.exists, _is_any)
 
 # Where a plan would stand if Django alone can answer.
 _UNPLANNED: Final = None
@@ -122,8 +151,8 @@ connection_listeners.append(lambda alias: _here.states.pop(alias, None))
 def find(question: Question, recipe: Recipe, alias: str) -> Any:
     """The answer, from the cache; None if it is not there, or only Django can tell."""
     shape, values = recipe
-    plan: Plan | None = shape.plans.get((question.name, alias))
-    if plan is None or (plan.filler is not None and not plan.filler.usable()):
+    plan: Plan | None = shape.plans.get((question, alias))
+    if plan is None or ((pre_init.receivers or post_init.receivers) and not plan.usable()):
         return None
     if _get_running_loop() is not None:
         as_django_does()
@@ -133,13 +162,61 @@ def find(question: Question, recipe: Recipe, alias: str) -> Any:
     state = _here.states.get(alias)
     if state is None:
         state = _here.states[alias] = state_of(connections[alias])
-    key = plan.prefix(state.session.digest()) + key_of(values)
+    key = plan.token + state.session.digest() + key_of(values)
     copies = local.copies
     if copies is not None:
         rows = copies.get(key)
         if rows is not None:
             return plan.answer(rows, alias)
     return _find_shared(plan, key, alias, None)
+
+
+def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | None:
+    """What a queryset returns with all that it prefetches, kept in this process as a whole.
+
+    Where it is not, `fetch` is called, which puts it into the queryset; what it
+    got there is kept if every SELECT was a hit.
+    """
+    recipe, target = queryset._recipe, store.cache()
+    key = _whole_key(recipe, alias)
+    copies = None if target is None else local.copies_of(target)
+    if target is None or copies is None or key is None:
+        fetch()
+        return None
+    graph = copies.get(key)
+    if graph is not None:
+        return graphs.thaw(graph)
+    with computing(target.stamp()) as frame:
+        fetch()
+    if frame.tags or not frame.storable:
+        return None
+    lookups = queryset._prefetch_related_lookups
+    try:
+        graph = graphs.freeze(queryset._result_cache, lookups, alias)
+        good = graphs.same(graph, graphs.freeze(graphs.thaw(graph), lookups, alias))
+    except graphs.Unlike:
+        good = False
+    if good:
+        deps = b"".join(frame.deps)
+        copies.put(key, graph, key, deps, frame.stamp, 0, graphs.size_of(graph))
+    else:
+        recipe[0].has_graph = False
+    return None
+
+
+def _whole_key(recipe: Recipe, alias: str) -> bytes | None:
+    shape, values = recipe
+    plan: Plan | None = shape.plans.get((ROWS, alias))
+    state = _here.states.get(alias)
+    listens = pre_init.receivers or post_init.receivers
+    if plan is None or state is None or local.busy or listens or not shape.has_graph:
+        return None
+    if _get_running_loop() is not None:  # a task may have connections of its own
+        return None
+    # Of what has a ttl, each part has one of its own.
+    if shape.mark.ttl is not None or store.settings().ttl is not None:
+        return None
+    return b"g" + plan.own_token + state.session.digest() + key_of(values)
 
 
 def _find_when_busy(plan: Plan, values: tuple[Any, ...], alias: str) -> Any:
@@ -174,7 +251,7 @@ def _key(plan: Plan, state: ConnectionState, values: tuple[Any, ...]) -> bytes:
     digest, namespace = state.session.digest(), state.session.namespace()
     if namespace:
         digest = blake2b(digest + namespace, digest_size=16).digest()
-    return plan.prefix(digest) + key_of(values)
+    return plan.token + digest + key_of(values)
 
 
 def _entry_of(key: bytes) -> bytes:
@@ -184,14 +261,14 @@ def _entry_of(key: bytes) -> bytes:
 def ask(question: Question, queryset: Any, alias: str) -> Any:
     """Django's answer, which is cached under the recipe's name if it has a plan, or gets one."""
     recipe: Recipe = queryset._recipe
-    (shape, values), place = recipe, (question.name, alias)
+    (shape, values), place = recipe, (question, alias)
     built = queryset._built()
 
     def decide(named: Named) -> bytes | None:
         if place not in shape.plans:
-            shape.plans[place] = _plan(shape, question, named, built)
+            shape.plans[place] = _plan(recipe, question, named, built)
         plan = shape.plans[place]
-        if plan is _UNPLANNED or plan.sql != named.sql:
+        if plan is _UNPLANNED or not plan.names(named, values):
             return None
         return _entry_of(_key(plan, state_of(named.connection), values))
 
@@ -208,12 +285,12 @@ def ask(question: Question, queryset: Any, alias: str) -> Any:
     return answer
 
 
-def _plan(shape: Shape, question: Question, named: Named, built: Any) -> Plan | None:
+def _plan(recipe: Recipe, question: Question, named: Named, built: Any) -> Plan | None:
     filler = filler_of(named.compiler, built) if question is ROWS else None
     cacheable = named.footprint(named.sql, named.params).cacheable
     if not cacheable or (question is ROWS and filler is None):
         return _UNPLANNED
-    return Plan(shape, named, question, built.query.zoocache.ttl, filler)
+    return Plan(recipe, named, question, built.query.zoocache.ttl, filler)
 
 
 def _is_good(plan: Plan, named: Named, answer: list[Any]) -> bool:

@@ -43,6 +43,7 @@ class Shape:
         "attributes",
         "call",
         "children",
+        "has_graph",
         "mark",
         "ordered",
         "plans",
@@ -68,11 +69,13 @@ class Shape:
         """How many values that are."""
         self.mark = queryset.query.zoocache
         self.ordered = queryset.ordered
+        self.has_graph = True
+        """May what is prefetched be kept as a whole?"""
         kind = type(queryset)
         self.attributes = {
             name: value
             for name, value in vars(queryset).items()
-            if name not in _OF_THE_ONE and value is not vars(kind).get(name, kind)
+            if name not in _OF_THE_ONE and value is not getattr(kind, name, kind)
         }
         self.children: dict[Any, Shape | None] = {}
         """By what is called; None: Django's business."""
@@ -102,7 +105,18 @@ def _told(part: Any) -> Any:
 
 
 # What a queryset has by itself, and not by its shape.
-_OF_THE_ONE = frozenset(["_db", "_hints", "_known_related_objects", "_query", "_recipe"])
+_OF_THE_ONE = frozenset(
+    [
+        "_db",
+        "_defer_next_filter",
+        "_for_write",
+        "_hints",
+        "_known_related_objects",
+        "_query",
+        "_recipe",
+        "_sticky_filter",
+    ]
+)
 
 Recipe = tuple[Shape, tuple[Any, ...]]
 """A shape and the values of all calls in it."""

@@ -39,7 +39,7 @@ def perhaps_views(tables: Iterable[str]) -> bool:
     if not apps.models_ready:
         return True
     _refresh()
-    return not _unmanaged.isdisjoint(map(tags.root, tables))
+    return bool(_unmanaged) and not _unmanaged.isdisjoint(map(tags.root, tables))
 
 
 def reached(tables: Iterable[str]) -> set[str] | None:

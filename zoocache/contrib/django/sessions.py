@@ -51,9 +51,12 @@ class OwnSession:
 
     def identity(self) -> bytes:
         """Names the database and the way this session sees it, for keys."""
+        return self._database() + self.namespace()
+
+    def _database(self) -> bytes:
         if self._is_another():
             self._look_anew()
-        return self._identity + self.namespace()
+        return self._identity
 
     def digest(self) -> bytes:
         """A short form of `identity`, of which a namespace is no part."""
@@ -76,9 +79,9 @@ class OwnSession:
 
     def named(self) -> Session:
         """What announcements say of it."""
-        self.identity()
+        database = self._database()
         if self._name is None:
-            self._name = name_of(self.connection, self._identity)
+            self._name = name_of(self.connection, database)
         # SQLite's work ends with its process.
         quarantine = 0 if self.connection.vendor == "sqlite" else options().quarantine
         return Session(self._name, quarantine)
@@ -88,12 +91,12 @@ class OwnSession:
         self.foreign = True
 
     def _look_anew(self) -> None:
-        self._raw = self.connection.connection
         self._settings = dict(self.connection.settings_dict)
         self._identity = identity_of(self.connection)
         self._digest = blake2b(self._identity, digest_size=16).digest()
         self._name = None
         self.foreign = False
+        self._raw = self.connection.connection  # last: what is interrupted is done again
 
 
 def name_of(connection: Any, identity: bytes) -> str:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -53,6 +54,9 @@ class Transactions:
         self.unfinished: weakref.WeakSet[Any] = weakref.WeakSet()
         self.manual = False  # is autocommit off, or about to be?
         self._raw_begin = False
+        self._by_savepoint = False  # is the transaction of SQLite's one that a SAVEPOINT began?
+        # Of psycopg's, open: the server may not have begun with what is in them.
+        self._pipelines = 0
         self._held: dict[int, Any] = {}  # cursors whose statement is not over, by raw connection
         self._writing = 0
         self._token = weakref.ref(self, local.busy.discard)
@@ -78,6 +82,7 @@ class Transactions:
             or self.pinned
             or self._held
             or self._raw_begin
+            or self._pipelines
             or connection.in_atomic_block
             or (self.manual and connection.connection is not None)
             or driver_in_transaction(connection)
@@ -87,11 +92,16 @@ class Transactions:
 
     def in_transaction(self) -> bool:
         """Is work open that nobody else can see yet?"""
+        if self._pipelines or not self._commits_itself():
+            return True
         raw = self.connection.connection
-        return not self._commits_itself() or any(held is raw for held in self._held.values())
+        return bool(self._held) and any(held is raw for held in self._held.values())
 
     def _commits_itself(self) -> bool:
-        """Is a write committed with its statement? Asks the driver, which sees a raw BEGIN too."""
+        """Is a write committed with its statement, or with the pipeline that it is in?
+
+        Asks the driver, which sees a raw BEGIN too.
+        """
         connection = self.connection
         if connection.connection is None:
             return True  # closed, perhaps inside atomic(): nothing is open any more
@@ -99,7 +109,8 @@ class Transactions:
             return only_test_blocks(connection)
         if not connection.autocommit:
             return False
-        return not self._raw_begin and not driver_in_transaction(connection)
+        # In a pipeline the driver does not know it yet.
+        return bool(self._pipelines) or not (self._raw_begin or driver_in_transaction(connection))
 
     def _may_commit_unseen(self, tables: Iterable[str] | None) -> bool:
         """May a statement inside a transaction be, or contain, its COMMIT?
@@ -121,7 +132,8 @@ class Transactions:
 
     def connected(self) -> None:
         """Begins anew: what Django set up on the way is part of the connection's identity."""
-        self.session.foreign = self._raw_begin = False
+        self.session.foreign = self._raw_begin = self._by_savepoint = False
+        self._pipelines = 0
         self.manual = not self.connection.autocommit
         self.calm()
         for listener in connection_listeners:
@@ -131,13 +143,14 @@ class Transactions:
 
     def soil(self, written: Iterable[str], tables: Iterable[str] | None) -> None:
         """Remembers a write, before it runs, until it is published; `tables` None: any table."""
-        self.stir()
         frame = current_frame()
         if frame is not None:
             frame.storable = False  # a rollback would take back what it may read from now on
-        writers = {state for state in soiled_states() if state.written.dirty} | {self}
-        _writers.set(tuple(map(weakref.ref, writers)))
+        if self._token not in _writers.get():
+            others = (state._token for state in soiled_states() if state.written.dirty)
+            _writers.set((self._token, *others))
         self.written.add(written, tables)
+        self.stir()
 
     def _write(
         self, written: Iterable[str], tables: Iterable[str] | None, run: Callable[[], Any]
@@ -174,8 +187,11 @@ class Transactions:
 
     # How it ends
 
-    def commit(self, run: Callable[[], Any]) -> Any:
-        """Runs a COMMIT, announced before and published after, also if it raises."""
+    def commit(self, run: Callable[[], Any], ends: Callable[[], bool] = lambda: True) -> Any:
+        """Runs a COMMIT, announced before and published after, also if it raises.
+
+        `ends` tells afterwards whether it was one: needless to publish then, but no harm.
+        """
         self.written.announce_all(self.session.named())
         try:
             result = run()
@@ -183,19 +199,56 @@ class Transactions:
             # Nothing is forgotten: the transaction may still be open.
             self.written.finish(end_of(self.connection, error))
             raise
-        self._over(End.COMMITTED)
+        if not self._pipelines:  # there it has not even been sent
+            self.written.finish(End.COMMITTED)
+            if ends():
+                self.forget()
         return result
+
+    def savepoint(self, release: bool, run: Callable[[], Any]) -> Any:
+        """Runs SQLite's SAVEPOINT, or its RELEASE, which is a COMMIT where no BEGIN was before.
+
+        Django's atomic() does that with autocommit off, and takes itself to be in a transaction.
+        """
+        if not release:
+            self._by_savepoint = self._by_savepoint or not driver_in_transaction(self.connection)
+            return run()
+        if not self._by_savepoint:
+            return run()
+        return self.commit(run, ends=lambda: not driver_in_transaction(self.connection))
 
     def rollback(self, run: Callable[[], Any]) -> Any:
         result = run()
-        self.forget()
+        if not self._pipelines:  # its earlier part may be committed
+            self.forget()
         return result
+
+    @contextmanager
+    def piped(self, pipeline: Any) -> Iterator[Any]:
+        """A pipeline of psycopg's: what was written in it is committed at its end."""
+        self.settle()
+        end, before = End.COMMITTED, self._pipelines
+        try:
+            self._pipelines = before + 1
+            self.stir()
+            with pipeline as opened:
+                yield opened
+        except BaseException as error:
+            end = end_of(self.connection, error)
+            raise
+        finally:
+            self._pipelines = before
+            if not self.in_transaction():
+                self._over(end)
+            self.calm()
 
     def settle(self) -> None:
         """Publishes what is still owed: of a transaction that ended unseen, by a close or in the
         driver, and of a write whose own publication was prevented by an asynchronous exception.
         """
-        if (self.written.owed or self.begun) and not self._writing and not self.in_transaction():
+        if self._writing or not (self.begun or self.written.owed):
+            return
+        if not self.in_transaction():
             self._over(End.COMMITTED)  # at worst needless, after a rollback
 
     def _over(self, end: End) -> None:
@@ -206,5 +259,6 @@ class Transactions:
     def forget(self) -> None:
         """Drops what was written: it was rolled back, or published."""
         self.written.forget()
-        self.stamp, self.begun, self._raw_begin = None, False, False
+        self.stamp, self.begun = None, False
+        self._raw_begin = self._by_savepoint = False
         self.calm()

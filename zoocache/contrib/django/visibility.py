@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from zoocache.contrib.django import tags
-from zoocache.contrib.django.databases import is_replica
+from zoocache.contrib.django.databases import driver_says_broken, is_replica
 from zoocache.contrib.django.options import options
 from zoocache.contrib.django.sessions import look_for_ended
 from zoocache.contrib.django.transactions import Transactions
@@ -36,7 +36,7 @@ class Visibility(Transactions):
             return "the session was changed by SQL, and ZOOCACHE has no SCOPE"
         if is_replica(connection) and connection.alias not in given.max_lag:
             return "the database is a replica, and ZOOCACHE has no MAX_LAG for it"
-        if connection.needs_rollback:
+        if connection.needs_rollback or (self.begun and driver_says_broken(connection)):
             return "the transaction is broken"
         level = getattr(connection, "isolation_level", None)
         if "SERIALIZABLE" in str(getattr(level, "name", level)).upper():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -74,14 +74,15 @@ def note_refusal(compiler: Any, reason: str) -> None:
     reads[-1].refused = reason
 
 
-def why(work: Callable[[], Any] | Any) -> str:
+def why(work: Any) -> str:
     """Evaluates a queryset, or calls a function, and tells of each cached read in it.
 
     What is told of an entry is what was there before the evaluation, which
     fills what is missing, as ever.
     """
     with watching() as reads:
-        work() if callable(work) and not hasattr(work, "query") else list(work)
+        # To look at a queryset's own `query` would make it another one.
+        work() if callable(work) and not hasattr(type(work), "query") else list(work)
     if not reads:
         return "No cached query ran: use Model.cached, cached(...) or .zoocache()."
     return "\n\n".join(_told(read) for read in reads)

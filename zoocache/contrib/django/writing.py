@@ -7,10 +7,11 @@ known value may hold any value, so the column's whole dimension goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
 
-from django.db.models import ForeignKey
+from django.db.models import ForeignKey, IntegerField
 from django.db.models.constants import OnConflict
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 
@@ -22,14 +23,10 @@ from zoocache.contrib.django.registry import cascaded, perhaps_views
 WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
 
 
-def table_of(compiler: Any) -> str:
-    return str(compiler.query.get_meta().db_table)
-
-
 def tables_of(compiler: Any) -> set[str] | None:
     """The tables that a write changes, with those that the database cascades to; None: any."""
-    meta = compiler.query.get_meta()
-    tables = {table_of(compiler)}
+    meta = compiler.query.model._meta
+    tables = {meta.db_table}
     if isinstance(compiler, SQLDeleteCompiler):
         tables |= cascaded(meta.model, set())
     # A write to a view changes tables that nobody can see.
@@ -38,104 +35,138 @@ def tables_of(compiler: Any) -> set[str] | None:
 
 def tags_of(compiler: Any) -> set[str]:
     """The tags of a write that is about to run."""
-    if not has_signals(compiler.query.get_meta().model):
-        return {tags.root(table_of(compiler))}
-    if isinstance(compiler, SQLInsertCompiler):
-        return set(_insert_tags(compiler))
+    meta = compiler.query.model._meta
+    if not has_signals(meta.model):
+        return {tags.root(meta.db_table)}
+    keys = _keys(meta)
     if isinstance(compiler, SQLUpdateCompiler):
-        return set(_update_tags(compiler))
-    return set(_delete_tags(compiler))
+        return _update_tags(compiler.query, keys)
+    if isinstance(compiler, SQLInsertCompiler):
+        return _insert_tags(compiler.query, keys)
+    return _delete_tags(compiler.query, keys)
 
 
-def tags_of_result(compiler: Any, result: Any) -> Iterator[str]:
+def learning(compiler: Any) -> Callable[[Any], Iterable[str]] | None:
+    """What gives more tags when the write's result is there; None where that tells nothing."""
+    return partial(_made, compiler) if isinstance(compiler, SQLInsertCompiler) else None
+
+
+def _made(compiler: Any, result: Any) -> set[str]:
     """The rows that an INSERT made, whose keys the database chose."""
-    if not isinstance(compiler, SQLInsertCompiler):
-        return
     meta, returned = compiler.query.get_meta(), compiler.returning_fields or ()
+    pk = _keys(meta).pk
     if result and meta.pk in returned:
         at = list(returned).index(meta.pk)
-        for row in result:
-            yield from _row(table_of(compiler), meta.pk, row[at])
-    elif meta.pk not in compiler.query.fields:
-        yield tags.rows(table_of(compiler))  # bulk inserts that do not say
+        return _tags(pk, (row[at] for row in result))
+    # Bulk inserts that do not say.
+    return {pk.every} if meta.pk not in compiler.query.fields else set()
 
 
-def _insert_tags(compiler: Any) -> Iterator[str]:
-    query, table = compiler.query, table_of(compiler)
+def _insert_tags(query: Any, keys: _Keys) -> set[str]:
     if query.on_conflict == OnConflict.UPDATE:
-        yield tags.root(table)
-        return
-    yield tags.any_of(table)
-    yield tags.inserts(table)
-    meta = query.get_meta()
-    for field in _foreign_keys(meta):
-        if field not in query.fields:
-            yield tags.members(table, field.column)
-            continue
-        for obj in query.objs:
-            yield from _membership(table, field, getattr(obj, field.attname))
-    if meta.pk in query.fields:
-        for obj in query.objs:
-            yield from _row(table, meta.pk, getattr(obj, meta.pk.attname))
-
-
-def _update_tags(compiler: Any) -> Iterator[str]:
-    query, table = compiler.query, table_of(compiler)
-    meta = query.get_meta()
-    written = {field: value for field, _, value in query.values}
-    if not written:
-        return
-    if meta.pk in written:
-        yield tags.root(table)
-        return
-    yield tags.any_of(table)
-    yield from _pinned_rows(query, table)
-    for field in _foreign_keys(meta):
-        if field in written:
-            yield from _membership(table, field, written[field])
+        return {tags.root(keys.table)}
+    found = {keys.any, tags.inserts(keys.table)}
+    for key in keys.foreign:
+        if key.field in query.fields:
+            found |= _tags(key, (getattr(obj, key.field.attname) for obj in query.objs))
         else:
-            yield tags.members(table, field.column)
+            found.add(key.every)
+    if keys.pk.field in query.fields:
+        found |= _tags(keys.pk, (getattr(obj, keys.pk.field.attname) for obj in query.objs))
+    return found
 
 
-def _delete_tags(compiler: Any) -> Iterator[str]:
-    table = table_of(compiler)
-    yield tags.any_of(table)
-    yield from _pinned_rows(compiler.query, table)
-    for reached in cascaded(compiler.query.get_meta().model, set()):
-        yield tags.root(reached)
+def _update_tags(query: Any, keys: _Keys) -> set[str]:
+    written = {}
+    for field, _, value in query.values:
+        written[field.column] = value  # to hash a field itself is slow
+    if not written:
+        return set()
+    if keys.pk.field.column in written:
+        return {tags.root(keys.table)}
+    found = _pinned_rows(query, keys.pk)
+    found.add(keys.any)
+    for key in keys.foreign:
+        if key.field.column in written:
+            found |= _tags(key, (written[key.field.column],))
+        else:
+            found.add(key.every)
+    return found
 
 
-def _foreign_keys(meta: Any) -> list[Any]:
-    """The columns of the table whose values may narrow a cached query."""
-    local = meta.concrete_model._meta.local_concrete_fields  # a proxy has none of its own
-    return [field for field in local if isinstance(field, ForeignKey) and not field.primary_key]
+def _delete_tags(query: Any, keys: _Keys) -> set[str]:
+    found = _pinned_rows(query, keys.pk)
+    found.add(keys.any)
+    found.update(map(tags.root, cascaded(query.get_meta().model, set())))
+    return found
 
 
-def _membership(table: str, field: Any, value: Any) -> Iterator[str]:
-    if value is None:
-        return  # no query is narrowed to NULL
-    if hasattr(value, "pk"):
-        value = getattr(value, field.target_field.attname, None)
-    key = None if hasattr(value, "resolve_expression") else tags.canonical(field, value)
-    if key is None:
-        yield tags.members(table, field.column)
-    else:
-        yield tags.member(table, field.column, key)
+class _Key(NamedTuple):
+    """A column whose values have tags: the primary key or a foreign key of a table."""
+
+    field: Any
+    every: str
+    """The tag of all values; those of one are below it."""
+    integers: bool
+    """Are whole numbers their own canonical form?"""
+    exact: bool
 
 
-def _row(table: str, field: Any, value: Any) -> Iterator[str]:
-    if value is None:
-        return
-    key = None if hasattr(value, "resolve_expression") else tags.canonical(field, value)
-    yield tags.rows(table) if key is None else tags.row(table, key)
+class _Keys(NamedTuple):
+    """The keys of a model's table."""
+
+    table: str
+    fields: Any
+    any: str
+    pk: _Key
+    foreign: list[_Key]
+    """Those whose values may narrow a cached query."""
 
 
-def _pinned_rows(query: Any, table: str) -> Iterator[str]:
+def _keys(meta: Any) -> _Keys:
+    """The keys of a model, worked out once for its table and its fields as they are now."""
+    known: _Keys | None = getattr(meta, "_zoocache_keys", None)
+    fields = meta.concrete_model._meta.local_concrete_fields  # a proxy has none of its own
+    if known is not None and known.fields is fields and known.table == meta.db_table:
+        return known
+    table = meta.db_table
+    foreign = [
+        _key(field, tags.members(table, field.column))
+        for field in fields
+        if isinstance(field, ForeignKey) and not field.primary_key
+    ]
+    made = _Keys(table, fields, tags.any_of(table), _key(meta.pk, tags.rows(table)), foreign)
+    meta._zoocache_keys = made
+    return made
+
+
+def _key(field: Any, every: str) -> _Key:
+    integers = type(tags.target_of(field)).to_python is IntegerField.to_python
+    return _Key(field, every, integers, is_exact_key(field))
+
+
+def _tags(key: _Key, values: Iterable[Any]) -> set[str]:
+    """The tags of the rows that have one of the values; of all rows if one is not known."""
+    found = set()
+    for value in values:
+        if type(value) is int and key.integers:
+            found.add(f"{key.every}:{value}")
+        elif value is not None:  # no query is narrowed to NULL
+            found.add(_tag(key, value))
+    return found
+
+
+def _tag(key: _Key, value: Any) -> str:
+    if hasattr(value, "pk") and isinstance(key.field, ForeignKey):
+        value = getattr(value, key.field.target_field.attname, None)
+    known = None if hasattr(value, "resolve_expression") else tags.canonical(key.field, value)
+    return key.every if known is None else f"{key.every}:{tags.quote(known)}"
+
+
+def _pinned_rows(query: Any, pk: _Key) -> set[str]:
     # Not query.base_table: that is computed once, and without a WHERE there is no alias yet.
     alias = next(iter(query.alias_map), "")
     for pin in pins_of(query.where, alias):
-        if pin.field.primary_key and is_exact_key(pin.field):
-            for value in pin.values:
-                yield from _row(table, pin.field, value)
-            return
-    yield tags.rows(table)
+        if pin.field is pk.field and pk.exact:
+            return _tags(pk, pin.values)
+    return {pk.every}

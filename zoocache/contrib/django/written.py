@@ -41,13 +41,15 @@ class Written:
 
     def __init__(self) -> None:
         self._announcements: list[Announcement] = []
+        self.by_hand: set[str] = set()  # what the user invalidated inside the transaction
         self.forget()
 
     def forget(self) -> None:
         """They were rolled back, or published."""
         self.tables: set[str] = set()  # dirty, by their root tags
         self.tags: set[str] = set()
-        self.by_hand: set[str] = set()  # what the user invalidated inside the transaction
+        if self.by_hand:
+            self.by_hand = set()
         self.everything = False
         self.cleared = False  # the user cleared the cache inside the transaction
 
@@ -112,16 +114,17 @@ class Written:
         noted = _noted.get()
         if noted is not None and (self.tags or self.everything):
             noted.append(time.time())
-        told: set[str] = set()
-        everything = False
+        rest, everything = self.tags | self.by_hand, False
         for announcement in self._announcements:
             announcement.settle(end)
-            told.update(announcement.tags or ())
-            everything = everything or announcement.tags is None
+            if announcement.tags is None:
+                everything = True
+            else:
+                rest -= announcement.tags
         self._announcements.clear()
         if everything:
             return
         if self.everything or self.cleared:
             bump(None)
-        elif rest := (self.tags | self.by_hand) - told:
+        elif rest:
             bump(rest)

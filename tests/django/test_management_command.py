@@ -72,15 +72,16 @@ def test_keys_and_values() -> None:
     assert "writes to unknown rows of shop_product" in told
 
 
-def test_top_names_tables() -> None:
+def test_top_names_tables_and_rows() -> None:
     get()
     get()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLUMNS", "160")
+        patch.setenv("COLUMNS", "240")
         Product.objects.filter(pk=1).update(name="new")
         told = command("top", "--once", "--interval", "0.2")
     assert f"commit by {os.getpid()} " in told
     assert "any write to shop_product" in told
+    assert "row 1 of shop_product" in told
 
 
 class TestInvalidate:
@@ -176,9 +177,9 @@ class TestCommandLine:
 def test_the_doctor_says_what_the_checks_do(monkeypatch: pytest.MonkeyPatch) -> None:
     get()
     monkeypatch.setattr(
-        checks, "run_checks", lambda **kwargs: [checks.Warning("hm", hint="do", id="zoocache.W011")]
+        checks, "run_checks", lambda **kwargs: [checks.Warning("hm", hint="do", id="zoocache.W010")]
     )
-    assert "warning  hm (zoocache.W011)\n           do\n" in command("doctor")
+    assert "warning  hm (zoocache.W010)\n           do\n" in command("doctor")
 
 
 def test_names_of_tags_are_in_words() -> None:

@@ -1,0 +1,53 @@
+"""A commit of unknown outcome stays announced, wherever its announcement was."""
+
+from __future__ import annotations
+
+from zoocache import store
+from zoocache.commits import Announcement
+from zoocache.shm import Cache, resize
+from zoocache.shm.intent import End, Intent, quarantined, resolve
+
+MOST_LANES = 64
+
+
+def unknown() -> Announcement:
+    announcement = Announcement(frozenset(["row"]), session="session 7", quarantine=60.0)
+    announcement.make()
+    return announcement
+
+
+def is_in_quarantine() -> None:
+    cache = store.cache()
+    assert cache is not None
+    (lane,) = quarantined(cache)
+    assert lane.session == "session 7"
+    cache.fill("row", b"old", cache.stamp(), tags=["row"])
+    assert cache.get("row") is None
+    assert cache.stats()["pending"] > 0
+    assert resolve(cache, lane.ticket)
+    assert cache.get("row") is None  # it was filled before that
+
+
+def test_in_the_segment_where_it_was_made(default_cache: Cache) -> None:
+    unknown().settle(End.UNKNOWN)
+    is_in_quarantine()
+
+
+def test_in_the_successor_of_a_segment_that_was_replaced_meanwhile(default_cache: Cache) -> None:
+    """Nobody reads the old one's lanes any more, and the new one's window may end too early."""
+    announcement = unknown()
+    resize(default_cache.segment.name, 1 << 20, wait=0)
+    announcement.settle(End.UNKNOWN)
+    is_in_quarantine()
+
+
+def test_where_no_lane_was_free_for_it(default_cache: Cache) -> None:
+    """All miss for the length of a quarantine, but from the announcement on, not from its end."""
+    others = [Intent(default_cache) for _ in range(MOST_LANES)]
+    for other in others:
+        assert other.announce(["else"], "", 60.0)
+    announcement = unknown()
+    for other in others:
+        assert other.settle(End.ROLLED_BACK)
+    announcement.settle(End.UNKNOWN)
+    is_in_quarantine()
