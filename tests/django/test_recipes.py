@@ -1201,3 +1201,17 @@ def test_one_select_is_prefetched_for_in_several_ways(sqlite: Any) -> None:
         fetched = Category.cached.filter(pk=5).prefetch_related("product_set")
         assert not hasattr(plainly[0], "_prefetched_objects_cache")
         assert [one.pk for one in fetched[0].product_set.all()] == [1]
+
+def test_values_that_are_equal_by_chance_do_not_tell_their_order(sqlite: Any) -> None:
+    """What is learnt of filter(stock=7, id=7) is not that values come in the SQL's order."""
+    Product.objects.create(pk=1, name="p", stock=5)
+    reads: list[Callable[[Any], Any]] = [
+        lambda M: M.filter(stock=7, id=7).count(),
+        lambda M: M.filter(id=7, stock=7).count(),
+        lambda M: M.filter(id=1, stock=5).count(),
+        lambda M: M.filter(stock=1, id=5).count(),
+        lambda M: M.filter(stock=5, id=1).count(),
+        lambda M: M.filter(id=5, stock=1).count(),
+    ]
+    for read in (*reads, *reads, *reversed(reads)):
+        assert read(Product.cached) == read(Product.objects)

@@ -69,7 +69,9 @@ class Plan:
         """Names this shape's results; those of another shape differ, though it has the same SQL."""
         # The SQL does not tell what is made of the values: LIKE 'a%', LIKE '%a'. Where they are
         # its parameters as they are, all shapes of that SQL share their entries.
-        self.is_plain = _are_parameters(values, named)
+        # Two that are equal do not tell which is which.
+        told_apart = len({(type(value), value) for value in values}) == len(values)
+        self.is_plain = told_apart and _are_parameters(values, named)
         self.token = _digest(shown) if self.is_plain else self.own_token
 
     def names(self, named: Named, values: tuple[Any, ...]) -> bool:
