@@ -1202,6 +1202,7 @@ def test_one_select_is_prefetched_for_in_several_ways(sqlite: Any) -> None:
         assert not hasattr(plainly[0], "_prefetched_objects_cache")
         assert [one.pk for one in fetched[0].product_set.all()] == [1]
 
+
 def test_values_that_are_equal_by_chance_do_not_tell_their_order(sqlite: Any) -> None:
     """What is learnt of filter(stock=7, id=7) is not that values come in the SQL's order."""
     Product.objects.create(pk=1, name="p", stock=5)
