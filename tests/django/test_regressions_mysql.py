@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from threading import get_ident
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,6 +43,7 @@ def run() -> Callable[..., Any]:
         timezone=None,
         timezone_name="UTC",
         needs_rollback=False,
+        _thread_ident=get_ident(),
     )
     state = ConnectionState(connection)
 
