@@ -21,8 +21,10 @@ struct level {
     PyObject *owner; /* the Segment: keeps the handle open; NULL: closed */
     Py_ssize_t most_entries, most_bytes;
     Py_ssize_t entries, bytes; /* in the young dicts */
-    uint64_t hits;             /* not counted in the segment yet */
-    struct map *maps;          /* all of its Maps, each of which holds it */
+    uint64_t gap, left;        /* hits before one is looked at, and those still to come */
+    uint64_t unsited;          /* hits that are counted for no site yet */
+    uint64_t looks;
+    struct map *maps; /* all of its Maps, each of which holds it */
 };
 
 struct map {
@@ -36,6 +38,7 @@ struct entry {
     PyObject *value;
     Py_ssize_t bytes;
     unsigned hits;
+    unsigned site; /* who is told of its hits: see zoo_tally.c */
     struct zoo_copy copy;
 };
 

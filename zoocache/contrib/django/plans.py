@@ -25,7 +25,7 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.db.models.signals import post_init, pre_init
 
-from zoocache import codec, local, store
+from zoocache import codec, local, sites, store
 from zoocache.cacheable import computing, look_up, look_up_copy
 from zoocache.contrib.django import graphs
 from zoocache.contrib.django.connection import ConnectionState, state_of
@@ -57,6 +57,7 @@ class Plan:
         self, recipe: Recipe, named: Named, question: Question, ttl: float | None, filler: Any
     ) -> None:
         self.sql = named.sql
+        self.site = sites.of_query(named.model._meta.label, sites.place())
         self.tables = tuple(named.footprint(named.sql, named.params).tables)
         self.filler: Filler | None = filler
         self.verified = filler is None
@@ -200,7 +201,8 @@ def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | N
         good = False
     if good:
         deps = b"".join(frame.deps)
-        copies.put(key, graph, key, deps, frame.stamp, 0, graphs.size_of(graph))
+        site = recipe[0].plans[ROWS, alias].site.number_in(target)
+        copies.put(key, graph, key, deps, frame.stamp, 0, graphs.size_of(graph), site)
     else:
         recipe[0].has_graph = False
     return None
@@ -244,8 +246,9 @@ def _find_shared(plan: Plan, key: bytes, alias: str, newest: int | None) -> Any:
     found = look_up(target, _entry_of(key), plan.decode(alias), newest=newest)
     if found is None:
         return None
+    plan.site.hits += 1
     if found.copy is not None:
-        found.copy.keep_rows(key, found.value)
+        found.copy.keep_rows(key, found.value, plan.site.number_in(target))
     return plan.answer(found.value, alias)
 
 
@@ -272,6 +275,7 @@ def ask(question: Question, queryset: Any, alias: str) -> Any:
         plan = shape.plans[place]
         if plan is _UNPLANNED or not plan.names(named, values):
             return None
+        named.site = plan.site
         return _entry_of(_key(plan, state_of(named.connection), values))
 
     with naming(decide) as seen:
