@@ -406,7 +406,8 @@ int zoo_level_exec(PyObject *module)
     types->entry = types->map == NULL ? NULL : add_type(module, &zoo_entry_spec, false);
     types->gate = types->entry == NULL ? NULL : add_type(module, &zoo_gate_spec, true);
     types->memo = types->gate == NULL ? NULL : add_type(module, &zoo_memo_spec, true);
-    return types->memo == NULL ? -1 : 0;
+    types->filling = types->memo == NULL ? NULL : add_type(module, &zoo_filling_spec, true);
+    return types->filling == NULL ? -1 : 0;
 }
 
 int zoo_level_traverse(PyObject *module, visitproc visit, void *arg)
@@ -419,6 +420,7 @@ int zoo_level_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(types->entry);
     Py_VISIT(types->gate);
     Py_VISIT(types->memo);
+    Py_VISIT(types->filling);
     return 0;
 }
 
@@ -432,5 +434,6 @@ int zoo_level_clear(PyObject *module)
     Py_CLEAR(types->entry);
     Py_CLEAR(types->gate);
     Py_CLEAR(types->memo);
+    Py_CLEAR(types->filling);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* zoo_level.h - what zoo_level.c, zoo_memo.c and zoo_door.c know of each other. */
+/* zoo_level.h - what zoo_level.c, zoo_memo.c, zoo_filling.c and zoo_door.c know of each other. */
 #ifndef ZOO_LEVEL_H
 #define ZOO_LEVEL_H
 
@@ -10,7 +10,7 @@
 
 /* The types, of one interpreter: the module's state. */
 struct types {
-    PyTypeObject *level, *map, *entry, *gate, *memo;
+    PyTypeObject *level, *map, *entry, *gate, *memo, *filling;
 };
 
 struct map;
@@ -75,6 +75,9 @@ PyObject *zoo_level_put(struct map *map, PyObject *key, PyObject *value, PyObjec
 
 /* zoo_memo.c */
 extern PyType_Spec zoo_gate_spec, zoo_memo_spec;
+
+/* zoo_filling.c */
+extern PyType_Spec zoo_filling_spec;
 
 int zoo_level_exec(PyObject *module);
 int zoo_level_traverse(PyObject *module, visitproc visit, void *arg);

@@ -83,16 +83,10 @@ class Plan:
         """Does nobody want to be told of the instances that it makes?"""
         return self.filler is None or self.filler.usable()
 
-    def decode(self, alias: str) -> Callable[[bytes], Rows]:
+    def decode(self, state: ConnectionState, data: bytes) -> Rows:
         """Reads rows from the segment into what is shared in this process."""
-
-        def decode(data: bytes) -> Rows:
-            rows = codec.decode_rows(data)
-            if self.filler is None:
-                return tuple(rows)
-            return self.filler.shared(rows, connections[alias])
-
-        return decode
+        rows = codec.decode_rows(data)
+        return tuple(rows) if self.filler is None else self.filler.shared(rows, state)
 
 
 def _digest(*told: Any) -> bytes:
@@ -171,7 +165,7 @@ def find(question: Question, recipe: Recipe, alias: str) -> Any:
         rows = copies.get(key)
         if rows is not None:
             return plan.answer(rows, alias)
-    return _find_shared(plan, key, alias, None)
+    return _find_shared(plan, key, alias, state, None)
 
 
 def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | None:
@@ -236,14 +230,16 @@ def _find_when_busy(plan: Plan, values: tuple[Any, ...], alias: str) -> Any:
         rows = look_up_copy(copies, key, newest=newest)
         if rows is not None:
             return plan.answer(rows, alias)
-    return _find_shared(plan, key, alias, newest)
+    return _find_shared(plan, key, alias, state, newest)
 
 
-def _find_shared(plan: Plan, key: bytes, alias: str, newest: int | None) -> Any:
+def _find_shared(
+    plan: Plan, key: bytes, alias: str, state: ConnectionState, newest: int | None
+) -> Any:
     target = store.cache()
     if target is None or options().shadow:  # which wants to see the SQL
         return None
-    found = look_up(target, _entry_of(key), plan.decode(alias), newest=newest)
+    found = look_up(target, _entry_of(key), partial(plan.decode, state), newest=newest)
     if found is None:
         return None
     plan.site.hits += 1
@@ -304,7 +300,7 @@ def _is_good(plan: Plan, named: Named, answer: list[Any]) -> bool:
     filler, connection = plan.filler, named.connection
     assert filler is not None
     try:
-        rows = filler.shared(named.rows, connection)
+        rows = filler.shared(named.rows, state_of(connection))
         return same(filler.result(rows, connection, connection.alias), answer)
     except Exception:
         return False
