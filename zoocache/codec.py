@@ -80,6 +80,11 @@ _KNOWN = _LEAVES | _OPEN
 _BUFFERS = frozenset([bytearray, memoryview])
 
 
+def learn(kind: type) -> bool:
+    """Put a type that is not known into WRITERS, and tell so; zoocache.testing replaces this."""
+    return False
+
+
 def encode(value: object) -> bytes:
     """Return the bytes of ``value``; UnstorableError if it would not come back the same."""
     return _pack(value, _VERSION)
@@ -193,6 +198,8 @@ class _Opener:
             return [declaration.mark, *declaration.take_apart(value)]
         if isinstance(value, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
             return [_MARKS[tuple], *value]
+        if learn(kind):
+            return self.open(value)
         raise refusal(kind, _KNOWN)
 
 

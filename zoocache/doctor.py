@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from zoocache import config, host
+from zoocache import config, host, isolation
 from zoocache.exceptions import ConfigError, SegmentError, SegmentMissingError
 from zoocache.shm import STAMPS_PER_SECOND, Cache, Segment, path_of
 from zoocache.shm.intent import quarantined, reap
@@ -94,7 +94,7 @@ def _settings(settings: config.Settings) -> Iterator[Finding]:
             "zoocache is switched off in this process: it reads nothing and stores nothing",
             "Remove ENABLED (ZOOCACHE_ENABLED) unless that is what you want.",
         )
-    known = {f"ZOOCACHE_{key}" for key in config.KEYS}
+    known = {f"ZOOCACHE_{key}" for key in config.KEYS} | {isolation.SUFFIX, isolation.SIZE}
     for variable in sorted(os.environ):
         if variable.startswith("ZOOCACHE_") and variable not in known:
             near = difflib.get_close_matches(variable, known, n=1)
