@@ -1,4 +1,4 @@
-/* zoo_level.h - what zoo_level.c, zoo_memo.c and zoo_door.c know of each other. */
+/* zoo_level.h - what zoo_level.c, zoo_memo.c, zoo_filling.c and zoo_door.c know of each other. */
 #ifndef ZOO_LEVEL_H
 #define ZOO_LEVEL_H
 
@@ -10,7 +10,7 @@
 
 /* The types, of one interpreter: the module's state. */
 struct types {
-    PyTypeObject *level, *map, *entry, *gate, *memo;
+    PyTypeObject *level, *map, *entry, *gate, *memo, *filling;
 };
 
 struct map;
@@ -21,8 +21,10 @@ struct level {
     PyObject *owner; /* the Segment: keeps the handle open; NULL: closed */
     Py_ssize_t most_entries, most_bytes;
     Py_ssize_t entries, bytes; /* in the young dicts */
-    uint64_t hits;             /* not counted in the segment yet */
-    struct map *maps;          /* all of its Maps, each of which holds it */
+    uint64_t gap, left;        /* hits before one is looked at, and those still to come */
+    uint64_t unsited;          /* hits that are counted for no site yet */
+    uint64_t looks;
+    struct map *maps; /* all of its Maps, each of which holds it */
 };
 
 struct map {
@@ -36,6 +38,7 @@ struct entry {
     PyObject *value;
     Py_ssize_t bytes;
     unsigned hits;
+    unsigned site; /* who is told of its hits: see zoo_tally.c */
     struct zoo_copy copy;
 };
 
@@ -72,6 +75,9 @@ PyObject *zoo_level_put(struct map *map, PyObject *key, PyObject *value, PyObjec
 
 /* zoo_memo.c */
 extern PyType_Spec zoo_gate_spec, zoo_memo_spec;
+
+/* zoo_filling.c */
+extern PyType_Spec zoo_filling_spec;
 
 int zoo_level_exec(PyObject *module);
 int zoo_level_traverse(PyObject *module, visitproc visit, void *arg);

@@ -232,7 +232,7 @@ static struct map *map_beside(struct memo *memo, struct map *other)
 }
 
 /*
- * _keep(args, value, map, entry's key, deps, stamp, expiry, bytes): what a call
+ * _keep(args, value, map, entry's key, deps, stamp, expiry, bytes, site): what a call
  * gives from now on. The map is any of the level that the entry was read through.
  */
 static PyObject *memo_keep(PyObject *self, PyObject *args)

@@ -25,7 +25,7 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.db.models.signals import post_init, pre_init
 
-from zoocache import codec, local, store
+from zoocache import codec, local, sites, store
 from zoocache.cacheable import computing, look_up, look_up_copy
 from zoocache.contrib.django import graphs
 from zoocache.contrib.django.connection import ConnectionState, state_of
@@ -57,6 +57,7 @@ class Plan:
         self, recipe: Recipe, named: Named, question: Question, ttl: float | None, filler: Any
     ) -> None:
         self.sql = named.sql
+        self.site = sites.of_query(named.model._meta.label, sites.place())
         self.tables = tuple(named.footprint(named.sql, named.params).tables)
         self.filler: Filler | None = filler
         self.verified = filler is None
@@ -82,16 +83,10 @@ class Plan:
         """Does nobody want to be told of the instances that it makes?"""
         return self.filler is None or self.filler.usable()
 
-    def decode(self, alias: str) -> Callable[[bytes], Rows]:
+    def decode(self, state: ConnectionState, data: bytes) -> Rows:
         """Reads rows from the segment into what is shared in this process."""
-
-        def decode(data: bytes) -> Rows:
-            rows = codec.decode_rows(data)
-            if self.filler is None:
-                return tuple(rows)
-            return self.filler.shared(rows, connections[alias])
-
-        return decode
+        rows = codec.decode_rows(data)
+        return tuple(rows) if self.filler is None else self.filler.shared(rows, state)
 
 
 def _digest(*told: Any) -> bytes:
@@ -170,7 +165,7 @@ def find(question: Question, recipe: Recipe, alias: str) -> Any:
         rows = copies.get(key)
         if rows is not None:
             return plan.answer(rows, alias)
-    return _find_shared(plan, key, alias, None)
+    return _find_shared(plan, key, alias, state, None)
 
 
 def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | None:
@@ -200,7 +195,8 @@ def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | N
         good = False
     if good:
         deps = b"".join(frame.deps)
-        copies.put(key, graph, key, deps, frame.stamp, 0, graphs.size_of(graph))
+        site = recipe[0].plans[ROWS, alias].site.number_in(target)
+        copies.put(key, graph, key, deps, frame.stamp, 0, graphs.size_of(graph), site)
     else:
         recipe[0].has_graph = False
     return None
@@ -234,18 +230,21 @@ def _find_when_busy(plan: Plan, values: tuple[Any, ...], alias: str) -> Any:
         rows = look_up_copy(copies, key, newest=newest)
         if rows is not None:
             return plan.answer(rows, alias)
-    return _find_shared(plan, key, alias, newest)
+    return _find_shared(plan, key, alias, state, newest)
 
 
-def _find_shared(plan: Plan, key: bytes, alias: str, newest: int | None) -> Any:
+def _find_shared(
+    plan: Plan, key: bytes, alias: str, state: ConnectionState, newest: int | None
+) -> Any:
     target = store.cache()
     if target is None or options().shadow:  # which wants to see the SQL
         return None
-    found = look_up(target, _entry_of(key), plan.decode(alias), newest=newest)
+    found = look_up(target, _entry_of(key), partial(plan.decode, state), newest=newest)
     if found is None:
         return None
+    plan.site.hits += 1
     if found.copy is not None:
-        found.copy.keep_rows(key, found.value)
+        found.copy.keep_rows(key, found.value, plan.site.number_in(target))
     return plan.answer(found.value, alias)
 
 
@@ -272,6 +271,7 @@ def ask(question: Question, queryset: Any, alias: str) -> Any:
         plan = shape.plans[place]
         if plan is _UNPLANNED or not plan.names(named, values):
             return None
+        named.site = plan.site
         return _entry_of(_key(plan, state_of(named.connection), values))
 
     with naming(decide) as seen:
@@ -300,7 +300,7 @@ def _is_good(plan: Plan, named: Named, answer: list[Any]) -> bool:
     filler, connection = plan.filler, named.connection
     assert filler is not None
     try:
-        rows = filler.shared(named.rows, connection)
+        rows = filler.shared(named.rows, state_of(connection))
         return same(filler.result(rows, connection, connection.alias), answer)
     except Exception:
         return False
