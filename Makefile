@@ -37,6 +37,9 @@ dist: $(VENV)/.dev    ## the sdist and a wheel for this machine, checked, in dis
 servers: $(VENV)/.dev  ## uWSGI, for its tests: it is built from source
 	$(BIN)/pip install --quiet --disable-pip-version-check 'uWSGI>=2.0.24'
 
+soak: $(VENV)/.test   ## workers killed under load, every answer judged: SOAK_SECONDS (600)
+	$(BIN)/python tests/multiprocess/soak.py $(or $(SOAK_SECONDS),600) bench/results/soak.md
+
 fuzz:            ## hostile segments, by libFuzzer: FUZZ_SECONDS (30) for each target; needs clang
 	$(MAKE) -C tests/fuzz run SECONDS=$(or $(FUZZ_SECONDS),30)
 
@@ -81,4 +84,4 @@ $(VENV)/.bench: $(SOURCES) | $(VENV)/bin/python
 	    for peer in uWSGI pylibmc; do $(BIN)/pip install --quiet $$peer || true; done; }
 	touch $@
 
-.PHONY: help demo serve test test-versions lint dist docs servers fuzz check-model bench bench-django clean
+.PHONY: help demo serve test test-versions lint dist docs servers soak fuzz check-model bench bench-django clean

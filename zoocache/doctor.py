@@ -131,8 +131,16 @@ def room_for(size: int) -> Iterator[Finding]:
 
 
 def _shared_memory(settings: config.Settings) -> Iterator[Finding]:
-    exists = os.path.exists(path_of(settings.name))
-    yield from room_for(0 if exists else settings.size)
+    yield from room_for(0 if _is_made(settings.name) else settings.size)
+    contained = host.own_namespaces()
+    if contained:
+        yield note(
+            f"this process is in a container, with a {' and a '.join(contained)} namespace of its "
+            f"own: that is no matter, as long as /dev/shm and the user are the others'",
+            "Whatever writes to your database must see the same /dev/shm, as the same user "
+            "(docker run --ipc=container:web, one volume for a pod's containers): it is not heard "
+            "of otherwise.",
+        )
     try:
         mode = stat.S_IMODE(os.stat(host.SHM).st_mode)
     except OSError:
@@ -142,6 +150,14 @@ def _shared_memory(settings: config.Settings) -> Iterator[Finding]:
             f"/dev/shm may not be written to by user {os.geteuid()} (mode {mode:04o})",
             "chmod 1777 /dev/shm",
         )
+
+
+def _is_made(name: str) -> bool:
+    """Does the segment have its memory? A process that found no room leaves a file without any."""
+    try:
+        return os.stat(path_of(name)).st_blocks > 0
+    except OSError:
+        return False
 
 
 def other_users(name: str) -> Iterator[Finding]:

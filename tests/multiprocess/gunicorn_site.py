@@ -44,14 +44,15 @@ class Answer:
         return self.queries == 0
 
 
-def make_database(path: Path) -> None:
-    """Make the site's database, with each thing's value 0."""
+def make_database(path: Path, **environment: str) -> None:
+    """Make the site's database, with each thing's value 0; in a file, if it is SQLite's."""
     script = (
         "from django.core.management import call_command as c; c('migrate', run_syncdb=True, "
         "verbosity=0); from things.models import Thing; "
         f"Thing.objects.bulk_create(Thing(pk=pk, value=0) for pk in {list(THINGS)})"
     )
-    environment = site_environment(path, {"ENABLED": False, "NAME": "test-nobody"})
+    zoocache = {"ENABLED": False, "NAME": "test-nobody"}
+    environment = site_environment(path, zoocache, **environment)
     run_python(environment, "-c", f"import django; django.setup(); {script}")
 
 
@@ -117,7 +118,9 @@ class Site:
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self.name, self.workers = folder, name, workers
-        self.database = Path(shutil.copy(database, folder / "site.sqlite3"))
+        self.database = folder / "site.sqlite3"
+        if database.exists():
+            shutil.copy(database, self.database)
         self.zoocache = {"NAME": name, "SIZE": "4MiB", **(zoocache or {})}
         self.environment = site_environment(self.database, self.zoocache, **environment)
         self.options = options

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 
-from gunicorn_site import THINGS, Site, assert_all_show, assert_hits
+from gunicorn_site import THINGS, Answer, Site, assert_all_show, assert_hits
 
 READERS = ["row", "filter", "all", "declared", "added", "tracked", "outer"]
 WRITERS = ["save", "update", "bulk_update", "raw", "replace"]
@@ -68,10 +68,12 @@ class Ledger:
     def __init__(self) -> None:
         self.confirmed: Counter[int] = Counter()
         self.sent: Counter[int] = Counter()
+        self.seen: Counter[int] = Counter()  # by anybody, in an answer that is over
         self.turns = {pk: threading.Lock() for pk in THINGS}
         self.stale: list[str] = []
         self.done: Counter[str] = Counter()
         self.workers: set[int] = set()
+        self.lock = threading.Lock()
 
     def write(self, site: Site, how: str, pk: int) -> None:
         with self.turns[pk]:
@@ -79,13 +81,19 @@ class Ledger:
             self.workers.add(site.write(how, pk, self.sent[pk]).worker)
             self.confirmed[pk] = self.sent[pk]
 
-    def read(self, site: Site, how: str, pk: int) -> None:
-        due = self.confirmed[pk]
+    def read(self, site: Site, how: str, pk: int) -> Answer:
+        due = max(self.confirmed[pk], self.seen[pk])
         answer = site.read(how, pk)
         if not due <= answer.value <= self.sent[pk]:
-            self.stale.append(f"{how} of {pk}: {due} was due, got {answer}")
+            self.blame(site, pk, f"{how} of {pk}: {due} was due, got {answer}")
+        with self.lock:
+            self.seen[pk] = max(self.seen[pk], answer.value)
         self.done["hits"] += answer.from_cache
         self.workers.add(answer.worker)
+        return answer
+
+    def blame(self, site: Site, pk: int, told: str) -> None:
+        self.stale.append(told)
 
 
 @contextmanager
