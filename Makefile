@@ -24,6 +24,7 @@ lint: $(VENV)/.dev    ## style, types, and the C core without a warning
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --python-version 3.12 tests/typing/*.py  # for 3.10, django-stubs' Self is Any
+	$(BIN)/basedpyright
 	cd tests/typing/with_plugin && PYTHONPATH=. $(abspath $(BIN))/mypy
 	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/python/*.[ch] tests/c/*.[ch]
 	$(BIN)/python tests/c/edges.py
