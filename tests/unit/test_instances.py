@@ -69,7 +69,7 @@ def test_nothing_is_kept_and_nothing_let_go_too_early() -> None:
     build = [*map(sys.getrefcount, (*row, alias, Model, State))]
     for _ in range(100):
         made.build((row, row), alias)
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="a row"):
             made.build((row, row[1:]), alias)
     gc.collect()
     assert [*map(sys.getrefcount, (*row, alias, Model, State))] == build
