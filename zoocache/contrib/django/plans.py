@@ -141,9 +141,7 @@ def _is_any(rows: Rows, alias: str) -> bool:
     return bool(rows)
 
 
-ROWS: Final = Question(
-    "rows", lambda queryset: list(queryset._iterable_class(queryset)), None
-)
+ROWS: Final = Question("rows", lambda queryset: list(queryset._iterable_class(queryset)), None)
 COUNT: Final = Question("count", QuerySet.count, _number)
 EXISTS: Final = Question("exists", QuerySet.exists, _is_any)
 
@@ -333,7 +331,7 @@ def _is_good(plan: Plan, named: Named, answer: list[Any]) -> bool:
     filler, connection = plan.filler, named.connection
     assert filler is not None
     try:
-        rows = filler.shared(named.rows, state_of(connection))
+        rows = filler.shared([*map(tuple, named.rows)], state_of(connection))
         return same(filler.result(rows, connection, connection.alias), answer)
     except Exception:
         return False
