@@ -337,6 +337,47 @@ size_t zoo_key_asked(zoo_seg *seg, uint64_t key_hash, char *buf);
  */
 int zoo_owner_pids(zoo_seg *seg, int32_t *pids, int n);
 
+/*
+ * Who reads through the cache, and what it costs: counters of the whole host by
+ * *site*, which is a model or a function. See zoo_tally.c.
+ */
+enum {
+    ZOO_SITE_TEXT = 112,   /* bytes of a site's text; the rest is cut */
+    ZOO_SITE_COUNTS = 8,   /* zoo_site_count, and room for one more */
+    ZOO_SPAN_BUCKETS = 62, /* two for each power of two of nanoseconds */
+};
+typedef enum {
+    ZOO_S_HITS = 0,
+    ZOO_S_MISSES = 1,
+    ZOO_S_STORED = 2,
+    ZOO_S_REFUSED = 3,  /* fills that were not stored */
+    ZOO_S_BYPASSED = 4, /* reads that went around the cache */
+    ZOO_S_BYTES = 5,    /* of values that were stored */
+    ZOO_S_NS = 6,       /* what its misses cost, until they were stored */
+} zoo_site_count;
+typedef enum {
+    ZOO_SPAN_GET = 0,  /* one in some 48 gets that hit: from the look to the copied value */
+    ZOO_SPAN_FILL = 1, /* what zoo_span_note() is told of misses */
+    ZOO_SPANS = 2,
+} zoo_span;
+typedef struct {
+    uint64_t count[8];
+    uint32_t text_len; /* 0: all those for which there was no place */
+    char text[112];    /* not terminated */
+} zoo_site_counts;
+
+/* The number of the site with this text, in this segment; 0 if there is no place for it. */
+int zoo_site(zoo_seg *seg, const char *text, size_t len);
+/* Adds ZOO_SITE_COUNTS counts to the site's. */
+void zoo_site_add(zoo_seg *seg, uint64_t site, const uint64_t *counts);
+/* Copies sites from *cursor on, which starts at 0; returns how many, 0 at the end. */
+size_t zoo_sites(zoo_seg *seg, uint64_t *cursor, zoo_site_counts *out, size_t n);
+void zoo_span_note(zoo_seg *seg, int kind, uint64_t ns);
+/* Copies ZOO_SPAN_BUCKETS counts; returns the sum of all spans, in ns. */
+uint64_t zoo_spans(zoo_seg *seg, int kind, uint64_t *counts);
+/* Spans of a bucket are shorter than so many ns; UINT64_MAX for the last one. */
+uint64_t zoo_span_limit(unsigned bucket);
+
 /* The address of the core's own functions, struct zoo_core, for python/zoo_door.c. */
 uint64_t zoo_core(void);
 

@@ -64,6 +64,19 @@ int zoo_entry_state(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash)
     return zoo_state_of(seg, rec->stamp, rec->expiry, key_hash, zoo_rec_deps(rec), rec->n_deps);
 }
 
+/* The same for a get that people are told of: which key it is of, and how long it takes. */
+static __attribute__((noinline, cold)) int find_noted(zoo_seg *seg, const char *key, size_t key_len,
+                                                      struct zoo_hit *hit)
+{
+    zoo_look_note(seg, hit->key_hash);
+    hit->began_ns = zoo_span_clock();
+    int outcome = zoo_index_find(seg, hit->key_hash, key, key_len, hit);
+    if (outcome != ZOO_OK)
+        return miss(seg, outcome);
+    hit->base ^= ZOO_AGE_TIMED; /* and so its age */
+    return ZOO_OK;
+}
+
 /* Finds a key and verifies all of its record but the value: ZOO_OK, and zoo_take() must follow. */
 int zoo_find(zoo_seg *seg, const char *key, size_t key_len, struct zoo_hit *hit)
 {
@@ -71,7 +84,7 @@ int zoo_find(zoo_seg *seg, const char *key, size_t key_len, struct zoo_hit *hit)
         return ZOO_E_KEY;
     hit->key_hash = zoo_key_hash(seg, key, key_len);
     if (__builtin_expect(watch(seg), 0))
-        zoo_look_note(seg, hit->key_hash);
+        return find_noted(seg, key, key_len, hit);
     int outcome = zoo_index_find(seg, hit->key_hash, key, key_len, hit);
     return outcome == ZOO_OK ? ZOO_OK : miss(seg, outcome);
 }
@@ -91,6 +104,18 @@ static void promote(zoo_seg *seg, struct zoo_hit *hit, const char *value)
         zoo_count(seg, ZOO_N_PROMOTIONS, 1);
 }
 
+/* A hit that is measured, or whose record is to be kept, or both: no other hit pays for either. */
+static __attribute__((noinline, cold)) void look_after(zoo_seg *seg, struct zoo_hit *hit,
+                                                       const char *value)
+{
+    if (hit->age & ZOO_AGE_TIMED) {
+        zoo_span_note(seg, ZOO_SPAN_GET, zoo_span_clock() - hit->began_ns);
+        hit->age &= ~ZOO_AGE_TIMED;
+    }
+    if (hit->age > seg->log[zoo_word_log(hit->word)].renew_after)
+        promote(seg, hit, value);
+}
+
 /*
  * Copies the value of what was found, of hit->rec->value_len bytes, and closes
  * the hit. ZOO_OK: it may be served. ZOO_GRACE: it expired less than `grace_ms`
@@ -107,7 +132,7 @@ int zoo_take(zoo_seg *seg, struct zoo_hit *hit, char *value, uint64_t grace_ms)
         outcome = ZOO_GRACE;
     if (__builtin_expect(outcome == ZOO_OK, 1)) {
         if (hit->age > seg->log[zoo_word_log(hit->word)].renew_after)
-            promote(seg, hit, value);
+            look_after(seg, hit, value);
         zoo_count(seg, ZOO_N_HITS, 1);
     } else {
         outcome = miss(seg, outcome);

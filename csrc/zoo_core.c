@@ -20,6 +20,7 @@ static const struct zoo_core core = {
     .local_hash = zoo_local_hash,
     .local_verify = zoo_local_verify,
     .local_count = zoo_local_count,
+    .site_hits = zoo_site_hits,
 };
 
 uint64_t zoo_core(void)

@@ -40,6 +40,8 @@ void zoo_geometry_plan(struct zoo_hdr *hdr, uint64_t size)
         [ZOO_PART_FLIGHTS] = power_of_two_below(size / 65536, 512, 4096) * 8,
         [ZOO_PART_EVENTS] =
             power_of_two_below(size / 16384, 256, 4096) * sizeof(struct zoo_event_slot),
+        [ZOO_PART_SITES] = power_of_two_below(size / 65536, 32, 512) * sizeof(struct zoo_site_slot),
+        [ZOO_PART_SPANS] = ZOO_SPANS * sizeof(struct zoo_span_counts),
     };
     uint64_t at = 4096;
     for (int i = 0; i < ZOO_PART_LOG_PROBATION; i++) {
@@ -118,6 +120,8 @@ int zoo_geometry_inspect(const struct zoo_hdr *hdr, uint64_t object_size)
         is_array(hdr, ZOO_PART_LANES, ZOO_LANES * sizeof(struct zoo_lane)) &&
         is_array(hdr, ZOO_PART_OWNERS, ZOO_OWNERS * 8) && is_table(hdr, ZOO_PART_FLIGHTS, 8) &&
         is_table(hdr, ZOO_PART_EVENTS, sizeof(struct zoo_event_slot)) &&
+        is_table(hdr, ZOO_PART_SITES, sizeof(struct zoo_site_slot)) &&
+        is_array(hdr, ZOO_PART_SPANS, ZOO_SPANS * sizeof(struct zoo_span_counts)) &&
         is_log(hdr, ZOO_PART_LOG_PROBATION) && is_log(hdr, ZOO_PART_LOG_MAIN) && is_in_order(hdr);
     return sound ? ZOO_OK : ZOO_E_GARBLED;
 }

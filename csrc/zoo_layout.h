@@ -12,6 +12,8 @@
  *            | owners   generations of process slots       |  the holder of the slot's lock
  *            | flights  keys being computed                |  anybody, one CAS a change
  *            | events   ring of the last invalidations     |  the reserver of the place
+ *            | sites    counters by who reads              |  anybody, relaxed
+ *            | spans    counters by how long it took       |  anybody, relaxed
  *            +---------------------------------------------+  64 KiB boundary
  *            | log 0: probation, about a tenth             |  the reserver of the bytes
  *            | log 1: main                                 |  the reserver of the bytes
@@ -47,7 +49,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is little-
 #define ZOO_MAGIC 0x65686361636f6f7aull /* "zoocache" as a little-endian word */
 #ifndef ZOO_LAYOUT_VERSION /* the C tests are of a later one, so that they can have an older one   \
                             */
-#define ZOO_LAYOUT_VERSION 2u
+#define ZOO_LAYOUT_VERSION 3u
 #endif
 #define ZOO_PART_ALIGN 65536u /* the largest page of arm64 */
 #define ZOO_LINE 64u
@@ -62,6 +64,8 @@ enum zoo_part_id {
     ZOO_PART_OWNERS,  /* who holds a lane or a flight */
     ZOO_PART_FLIGHTS, /* keys being computed */
     ZOO_PART_EVENTS,  /* ring of invalidations, for diagnostics */
+    ZOO_PART_SITES,   /* who reads, and what becomes of it: for people */
+    ZOO_PART_SPANS,   /* how long it takes: likewise */
     ZOO_PART_LOG_PROBATION,
     ZOO_PART_LOG_MAIN,
     ZOO_PARTS = 16,
@@ -205,6 +209,19 @@ struct zoo_event_slot {
 };
 _Static_assert(sizeof(struct zoo_event_slot) == ZOO_LINE, "an event is one line");
 
+/* What is counted of one site: zoo_tally.c. */
+struct zoo_site_slot {
+    zoo_word hash; /* of the text; 0: free */
+    zoo_word len;
+    zoo_word text[ZOO_SITE_TEXT / 8];
+    zoo_word count[ZOO_SITE_COUNTS];
+};
+struct zoo_span_counts {
+    zoo_word count[ZOO_SPAN_BUCKETS];
+    zoo_word total_ns;
+    zoo_word unused;
+};
+
 struct zoo_log {
     zoo_word *words; /* the double mapping */
     zoo_word *head;
@@ -241,6 +258,9 @@ struct zoo_seg {
     uint64_t flight_mask; /* number of flight words - 1 */
     struct zoo_event_slot *ring;
     uint64_t ring_mask;
+    struct zoo_site_slot *sites;
+    uint64_t site_mask; /* number of sites - 1 */
+    struct zoo_span_counts *spans;
     uint64_t size;
     size_t mapped; /* bytes of address space from hdr on */
     int fd;        /* of the object, to see whether it still has a name */
@@ -256,12 +276,15 @@ struct zoo_seg {
  * The head lies in `room`, or in memory of its own that zoo_log_close() frees.
  */
 enum { ZOO_ROOM = 96 };
+#define ZOO_AGE_TIMED (1ull << 63)
 struct zoo_hit {
     struct zoo_rec *rec;
     const zoo_word *from; /* the record in its log */
     zoo_pos pos;
     uint64_t word;
-    uint64_t age; /* bytes reserved in the log behind its start, at the last lap check */
+    uint64_t base;     /* what its age counts from: pos, or half of all numbers away from it */
+    uint64_t age;      /* bytes reserved in the log behind it, when its value had been copied */
+    uint64_t began_ns; /* of a get that is measured, which ZOO_AGE_TIMED in its age tells */
     zoo_word *slot;
     uint64_t key_hash;
     uint64_t room[ZOO_ROOM];
@@ -416,6 +439,7 @@ struct zoo_core {
     uint64_t (*local_hash)(const zoo_seg *seg, const char *key, size_t key_len);
     int (*local_verify)(zoo_seg *seg, struct zoo_copy *copy);
     void (*local_count)(zoo_seg *seg, uint64_t hits);
+    void (*site_hits)(zoo_seg *seg, uint64_t site, uint64_t n);
 };
 
 /* zoo_modify.c */
@@ -455,6 +479,10 @@ void zoo_look_note(zoo_seg *seg, uint64_t key_hash);
 /* zoo_event.c */
 void zoo_event_note(zoo_seg *seg, uint64_t clock, uint64_t tag, const char *text, size_t text_len,
                     zoo_cause cause);
+
+/* zoo_tally.c */
+void zoo_site_hits(zoo_seg *seg, uint64_t site, uint64_t n);
+uint64_t zoo_span_clock(void);
 
 /* zoo_stats.c: statistics only, so relaxed. */
 static inline void zoo_count(zoo_seg *seg, zoo_stat which, uint64_t n)

@@ -145,7 +145,7 @@ int zoo_log_open(zoo_seg *seg, uint64_t word, struct zoo_hit *hit)
     ZOO_FAULT("log:opened");
     zoo_fence_acquire(); /* E1/A: the head below is at least as new as any byte above */
     head = zoo_load_relaxed(log->head);
-    hit->age = head - hit->pos.bytes;
+    hit->base = hit->pos.bytes;
     bool lapped = !intact(log, hit->pos, head);
     uint64_t copied;
     memcpy(&copied, &hit->rec->value_len, sizeof copied);
@@ -167,7 +167,7 @@ int zoo_log_value(zoo_seg *seg, struct zoo_hit *hit, char *to)
     ZOO_FAULT("log:copied");
     zoo_fence_acquire(); /* E1/A */
     uint64_t head = zoo_load_relaxed(log->head);
-    hit->age = head - hit->pos.bytes;
+    hit->age = head - hit->base;
     if (!intact(log, hit->pos, head))
         return ZOO_LAPPED;
     return sum == hit->rec->value_sum ? ZOO_OK : ZOO_CORRUPT;

@@ -198,6 +198,9 @@ static void take_constants(const struct zoo_hdr *copy, zoo_seg *seg)
     seg->flight_mask = mask_of(copy, ZOO_PART_FLIGHTS, 8);
     seg->ring = part_at(seg, copy, ZOO_PART_EVENTS);
     seg->ring_mask = mask_of(copy, ZOO_PART_EVENTS, sizeof(struct zoo_event_slot));
+    seg->sites = part_at(seg, copy, ZOO_PART_SITES);
+    seg->site_mask = mask_of(copy, ZOO_PART_SITES, sizeof(struct zoo_site_slot));
+    seg->spans = part_at(seg, copy, ZOO_PART_SPANS);
     seg->sum_kind = copy->sum_kind;
     seg->key_seed = zoo_mix(copy->secret[0]);
     seg->tag_seed = zoo_mix(copy->secret[0] ^ ZOO_LANE_1);

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from hashlib import blake2b
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
-from zoocache import codec, config, local, store
+from zoocache import codec, config, local, sites, store
 from zoocache.exceptions import TagError, UnstorableError
 from zoocache.identity import CACHED, identity_of, name_of
 from zoocache.shm import Cache, Flight, Landing, Outcome
@@ -156,12 +156,15 @@ def store_entry(
     ttl: float | None,
     tags: Iterable[str],
     deps: bytes = b"",
+    fill: sites.Fill | None = None,
 ) -> Landing:
     """Stores a computed value; `what` names it in the log if it is too large."""
     seconds = ttl if ttl is not None else store.settings().ttl
     outcome = target.fill(entry, encoded, stamp, ttl=seconds, tags=tags, deps=deps)
     if outcome is Outcome.TOO_LARGE:
         store.log_too_large(what, target)
+    if fill is not None:
+        fill.landed(outcome is Outcome.STORED, len(encoded))
     stored = outcome in (Outcome.STORED, Outcome.OLDER)
     return Landing.STORED if stored else Landing.UNSTORED
 
@@ -219,10 +222,17 @@ def cacheable(
 
 
 def observing(
-    *, ttl: float | None = None, deps: Tags = (), key: Callable[..., object]
+    *,
+    ttl: float | None = None,
+    deps: Tags = (),
+    key: Callable[..., object],
+    name: str | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """`cacheable` for a function that depends on everything a framework sees it read."""
-    return _decorator(ttl=ttl, deps=deps, key=key, grace=0, wait=10, observes=True)
+    """`cacheable` for a function that depends on everything a framework sees it read.
+
+    `name` is what it is called where people look; default: the function's.
+    """
+    return _decorator(ttl=ttl, deps=deps, key=key, grace=0, wait=10, observes=True, name=name)
 
 
 def _decorator(*, deps: Tags, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -273,6 +283,7 @@ class _Recipe:
         grace: float,
         wait: float,
         observes: bool = False,
+        name: str | None = None,
     ) -> None:
         self.observes = observes
         self.grace = grace
@@ -282,7 +293,8 @@ class _Recipe:
         self.deps = deps
         self.key = key
         self.signature = inspect.signature(function) if isinstance(key, str) else None
-        self.name = name_of(function)
+        self.name = name or name_of(function)
+        self.site = sites.of_function(self.name)
 
     @functools.cached_property
     def identity(self) -> bytes:
@@ -313,7 +325,10 @@ class _Recipe:
 
     def find(self, call: _Call) -> Found | None:
         """The result on a hit; within the grace it may be one that has expired."""
-        return look_up(call.target, call.entry, codec.decode, newest=call.oldest, grace=self.grace)
+        found = look_up(call.target, call.entry, codec.decode, newest=call.oldest, grace=self.grace)
+        if found is not None:
+            self.site.hits += 1
+        return found
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call | None:
         """What a cached call needs; None if it must go uncached."""
@@ -323,11 +338,13 @@ class _Recipe:
         guard = store.guard()
         frame = _frame.get()
         if not guard.clean:  # the thread may read what it has not committed
+            self.site.bypassed(target)
             if frame is not None:
                 frame.storable = False
             return None
         entry = self.entry_key(guard.namespace, args, kwargs)
         if entry is None:
+            self.site.bypassed(target)
             if frame is not None:
                 self.declare(frame, args, kwargs)
             return None
@@ -341,8 +358,9 @@ class _Recipe:
     def declare(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         frame.tags.update(self.deps(*args, **kwargs) if callable(self.deps) else self.deps)
 
-    def keep(self, call: _Call, value: object, frame: Frame) -> Landing:
+    def keep(self, call: _Call, value: object, frame: Frame, fill: sites.Fill) -> Landing:
         """Stores a result, or logs once why not."""
+        fill.landed(False, 0)
         guard = store.guard()
         if not frame.storable or not guard.clean or guard.namespace != call.namespace:
             return Landing.UNSTORED
@@ -350,7 +368,7 @@ class _Recipe:
         try:
             return store_entry(
                 call.target, call.entry, codec.encode(value), frame.stamp, what=what,
-                ttl=self.ttl, tags=store.meaning(frame.tags), deps=b"".join(frame.deps),
+                ttl=self.ttl, tags=store.meaning(frame.tags), deps=b"".join(frame.deps), fill=fill,
             )  # fmt: skip
         except (UnstorableError, TagError) as error:
             store.log_once(f"{what} is not cached: {error}")
@@ -362,10 +380,11 @@ class _Recipe:
         lead = _Lead()
         try:
             leads = flight is not None
-            with computing(call.stamp(), leads=leads, observes=self.observes) as frame:
-                lead.frame = frame
-                yield lead
-            lead.landing = self.keep(call, lead.value, frame)
+            with self.site.filling(call.target) as fill:
+                with computing(call.stamp(), leads=leads, observes=self.observes) as frame:
+                    lead.frame = frame
+                    yield lead
+                lead.landing = self.keep(call, lead.value, frame, fill)
         finally:
             if flight is not None:
                 flight.end(lead.landing)
@@ -389,7 +408,8 @@ class _Recipe:
             found = self.find(call)
             if found is not None and found.fresh:
                 if shares and call.usual and not kwargs and found.copy is not None:
-                    found.copy.keep_result(memo, args, found.value)
+                    site = self.site.number_in(call.target)
+                    found.copy.keep_result(memo, args, found.value, site)
                 return found.value
             turn = self.wanted(call).turn(found)
             if turn.found is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,9 @@ _OBJECT = re.compile(
 _MAPPING = re.compile(
     r"\S+ \S+ \S+ \S+ (?P<inode>[0-9]+) +/dev/shm/(?P<file>zoocache-.+?)(?P<gone> \(deleted\))?"
 )
+
+# The numbers of the namespaces that a machine starts with are fixed (linux/nsfs.h).
+_FIRST = {"pid": "pid:[4026531836]", "user": "user:[4026531837]"}
 
 
 class Room(NamedTuple):
@@ -98,6 +102,38 @@ def mappings() -> Iterator[Mapping]:
                 yield Mapping(int(folder.name), match["file"], int(match["inode"]), gone)
 
 
+class Process(NamedTuple):
+    """A process of this host."""
+
+    pid: int
+    age: float
+    """In seconds."""
+    own: int
+    """Bytes of memory that it does not share."""
+    stopped: bool
+    command: str
+
+
+def process(pid: int) -> Process | None:
+    """What /proc tells of a process; None if it is gone, or not to be seen."""
+    folder = Path(f"/proc/{pid}")
+    try:
+        # The name in front is in brackets, and may hold anything.
+        state, *fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        _, resident, shared, *_ = map(int, (folder / "statm").read_text().split())
+        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (OSError, ValueError):
+        return None
+    started = int(fields[18]) / os.sysconf("SC_CLK_TCK")
+    return Process(
+        pid,
+        time.clock_gettime(time.CLOCK_BOOTTIME) - started,
+        (resident - shared) * os.sysconf("SC_PAGE_SIZE"),
+        state in "Tt",
+        command.strip(),
+    )
+
+
 def pids_using(path: str) -> list[int]:
     """The processes that have the file mapped, under its name."""
     name = Path(path).name
@@ -124,6 +160,18 @@ def memory_limit(
         if text.isdecimal() and int(text) < 1 << 60:  # version 1's "unlimited" is more
             limits.append(int(text))
     return min(limits, default=None)
+
+
+def own_namespaces() -> list[str]:
+    """Of "pid" and "user": in which this process is in another namespace than the machine's."""
+    return [kind for kind, link in _FIRST.items() if _namespace(kind) not in ("", link)]
+
+
+def _namespace(kind: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/ns/{kind}")
+    except OSError:
+        return ""
 
 
 def time_namespace(pid: int | str = "self") -> str:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
-from zoocache import config, local
+from zoocache import config, local, sites
 from zoocache.exceptions import (
     SegmentBusyError,
     SegmentFormatError,
@@ -271,6 +271,7 @@ def stats() -> dict[str, int]:
     """Counters of the whole host since its segment was made; empty where there is no segment."""
     target = writer()
     local.count_hits()
+    sites.flush(target)
     return {} if target is None else target.stats()
 
 

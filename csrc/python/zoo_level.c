@@ -20,8 +20,10 @@
  */
 #include "zoo_level.h"
 
+#include "zoo_hash.h"
+
 /* One of so many hits of a copy goes to the segment, or what is hot here would be evicted there. */
-enum { RENEW_EVERY = 8192, COUNT_EVERY = 64 };
+enum { RENEW_EVERY = 8192, LEAST_GAP = 32 };
 
 /* Entries */
 
@@ -41,6 +43,11 @@ PyType_Spec zoo_entry_spec = {"zoocache.shm._door.Entry", sizeof(struct entry), 
 
 /* Levels */
 
+static void next_gap(struct level *level)
+{
+    level->gap = level->left = LEAST_GAP + zoo_mix(++level->looks) % LEAST_GAP;
+}
+
 /* Level(core, address of a zoo_seg, its owner, most_entries, most_bytes) */
 static PyObject *level_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -59,14 +66,30 @@ static PyObject *level_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     level->owner = owner;
     level->most_entries = entries;
     level->most_bytes = bytes;
+    next_gap(level);
     return (PyObject *)level;
 }
 
 static void count_hits(struct level *level)
 {
+    uint64_t hits = level->gap - level->left;
     if (level->seg != NULL)
-        level->core->local_count(level->seg, level->hits);
-    level->hits = 0;
+        level->core->local_count(level->seg, hits);
+    level->unsited += hits;
+    level->gap = level->left;
+}
+
+/*
+ * Once in 32 to 63 hits, 48 on average: all hits since the last time are counted
+ * as those of this entry's site, which comes to the same in the end, as the gap
+ * is another each time (zoo_look.c).
+ */
+static void count_sampled(struct level *level, const struct entry *entry)
+{
+    count_hits(level);
+    level->core->site_hits(level->seg, entry->site, level->unsited);
+    level->unsited = 0;
+    next_gap(level);
 }
 
 static void level_dealloc(PyObject *self)
@@ -110,7 +133,7 @@ static PyObject *level_close(PyObject *self, PyObject *counted)
     PyObject *owner = level->owner;
     if (counted == Py_True)
         count_hits(level);
-    level->hits = 0;
+    level->gap = level->left;
     level->seg = NULL;
     level->owner = NULL;
     turn(level);
@@ -234,8 +257,8 @@ bool zoo_level_serve(struct map *map, PyObject *key, struct entry *entry)
     if (++entry->hits % RENEW_EVERY != 0 &&
         (zoo_local_quiet(level->seg, &entry->copy) ||
          level->core->local_verify(level->seg, &entry->copy) == ZOO_OK)) {
-        if (++level->hits % COUNT_EVERY == 0)
-            count_hits(level);
+        if (--level->left == 0)
+            count_sampled(level, entry);
         return true;
     }
     drop(map, key);
@@ -262,15 +285,20 @@ static PyObject *map_get(PyObject *self, PyObject *key)
     return value;
 }
 
+/* (value, dependency hashes, stamp) */
+PyObject *zoo_level_shown(const struct entry *entry)
+{
+    return Py_BuildValue("Oy#K", entry->value, (char *)entry->copy.deps,
+                         8 * (Py_ssize_t)entry->copy.n_deps, (unsigned long long)entry->copy.stamp);
+}
+
 /* find(key) -> (value, dependency hashes, stamp) | None */
 static PyObject *map_find(PyObject *self, PyObject *key)
 {
     struct entry *entry = get((struct map *)self, key);
     if (entry == NULL)
         Py_RETURN_NONE;
-    PyObject *found =
-        Py_BuildValue("Oy#K", entry->value, (char *)entry->copy.deps,
-                      8 * (Py_ssize_t)entry->copy.n_deps, (unsigned long long)entry->copy.stamp);
+    PyObject *found = zoo_level_shown(entry);
     Py_DECREF(entry);
     return found;
 }
@@ -282,8 +310,9 @@ static struct entry *make_entry(struct map *map, PyObject *key, PyObject *value,
     const char *name, *deps;
     Py_ssize_t name_len, deps_len, bytes;
     unsigned long long stamp, expiry;
-    if (!PyArg_ParseTuple(args, "y#y#KKn", &name, &name_len, &deps, &deps_len, &stamp, &expiry,
-                          &bytes))
+    unsigned site = 0;
+    if (!PyArg_ParseTuple(args, "y#y#KKn|I", &name, &name_len, &deps, &deps_len, &stamp, &expiry,
+                          &bytes, &site))
         return NULL;
     struct entry *entry = new_object(types_of((PyObject *)map)->entry);
     if (entry == NULL)
@@ -293,6 +322,7 @@ static struct entry *make_entry(struct map *map, PyObject *key, PyObject *value,
     entry->key = key;
     entry->value = value;
     entry->bytes = bytes;
+    entry->site = site;
     entry->copy =
         (struct zoo_copy){.stamp = stamp,
                           .expiry = expiry,
@@ -325,7 +355,8 @@ PyObject *zoo_level_put(struct map *map, PyObject *key, PyObject *value, PyObjec
     return PyBool_FromLong(kept);
 }
 
-/* put(key, value, entry's key, its dependency hashes, its stamp, its expiry, bytes) -> bool */
+/* put(key, value, entry's key, its dependency hashes, its stamp, its expiry, bytes, site) -> bool
+ */
 static PyObject *map_put(PyObject *self, PyObject *args)
 {
 #ifdef Py_GIL_DISABLED
@@ -348,7 +379,8 @@ static PyMethodDef map_methods[] = {
     {"get", map_get, METH_O, "get(key) -> value | None"},
     {"find", map_find, METH_O, "find(key) -> (value, deps, stamp) | None"},
     {"put", map_put, METH_VARARGS,
-     "put(key, value, entry_key, deps, stamp, expiry_ms, bytes) -> bool: was it still good?"},
+     "put(key, value, entry_key, deps, stamp, expiry_ms, bytes, site=0) -> bool: was it still "
+     "good?"},
     {NULL, NULL, 0, NULL}};
 static PyMemberDef map_members[] = {
     {"level", T_OBJECT, offsetof(struct map, level), READONLY, "whose it is"},
@@ -379,7 +411,9 @@ int zoo_level_exec(PyObject *module)
     types->entry = types->map == NULL ? NULL : add_type(module, &zoo_entry_spec, false);
     types->gate = types->entry == NULL ? NULL : add_type(module, &zoo_gate_spec, true);
     types->memo = types->gate == NULL ? NULL : add_type(module, &zoo_memo_spec, true);
-    return types->memo == NULL ? -1 : 0;
+    types->filling = types->memo == NULL ? NULL : add_type(module, &zoo_filling_spec, true);
+    types->step = types->filling == NULL ? NULL : add_type(module, &zoo_step_spec, true);
+    return types->step == NULL ? -1 : 0;
 }
 
 int zoo_level_traverse(PyObject *module, visitproc visit, void *arg)
@@ -392,6 +426,8 @@ int zoo_level_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(types->entry);
     Py_VISIT(types->gate);
     Py_VISIT(types->memo);
+    Py_VISIT(types->filling);
+    Py_VISIT(types->step);
     return 0;
 }
 
@@ -405,5 +441,7 @@ int zoo_level_clear(PyObject *module)
     Py_CLEAR(types->entry);
     Py_CLEAR(types->gate);
     Py_CLEAR(types->memo);
+    Py_CLEAR(types->filling);
+    Py_CLEAR(types->step);
     return 0;
 }

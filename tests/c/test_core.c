@@ -330,7 +330,7 @@ static const struct suite *const groups[] = {
     unit_suites,  cache_suites,  race_suites,   schedule_suites,  crash_suites,      storm_suites,
     owner_suites, flight_suites, intent_suites, event_suites,     linear_suites,     modify_suites,
     logs_suites,  sum_suites,    retire_suites, overtaken_suites, succession_suites, garbled_suites,
-    look_suites,  name_suites,   local_suites};
+    look_suites,  name_suites,   local_suites,  tally_suites};
 
 static bool wanted(const char *name, int argc, char **argv)
 {

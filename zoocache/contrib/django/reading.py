@@ -21,7 +21,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db.models.sql.constants import MULTI, SINGLE
 from django.utils.asyncio import async_unsafe
 
-from zoocache import codec, local, points, store
+from zoocache import codec, local, points, sites, store
 from zoocache.cacheable import (
     Frame,
     current_frame,
@@ -113,12 +113,22 @@ def tags_of(compiler: Any, rows: list[Any] | None = None) -> set[str] | None:
 
 
 def _uncached(compiler: Any, execute: Callable[[], Any], reason: str) -> Any:
+    """Reads from the database what is not looked for in the cache."""
+    _site_of(compiler).bypassed(store.cache())
+    return _refused(compiler, execute, reason)
+
+
+def _refused(compiler: Any, execute: Callable[[], Any], reason: str) -> Any:
     """Reads from the database; a computation that uses it would not know what it depends on."""
     frame = current_frame()
     if frame is not None:
         frame.storable = False
     note_refusal(compiler, reason)
     return execute()
+
+
+def _site_of(compiler: Any) -> sites.Site:
+    return sites.of_query(compiler.query.model._meta.label if compiler.query.model else "")
 
 
 class Named:
@@ -131,6 +141,8 @@ class Named:
         self.sql = sql
         self.params = params
         self.width = width
+        self.site: sites.Site | None = None
+        """By its place; None: by its model."""
         self.rows: Any = None
         """Those that it gave, as the driver does; None: not known."""
 
@@ -197,6 +209,7 @@ class _Read:
         if self.state.written.dirty and self.state.reads_own_writes(
             footprint_of(self.compiler, sql, params).tables
         ):
+            _site_of(self.compiler).bypassed(self.target)
             note_refusal(self.compiler, "the transaction has written to a table of it")
             return self._execute_compiled(sql, params)
         found = self._find(key)
@@ -210,8 +223,17 @@ class _Read:
             return self._fill(key, sql, params).value
         return self._take_turn(key, sql, params)
 
-    def _uncached(self, reason: str, execute: Callable[[], Any] | None = None) -> Any:
-        return _uncached(self.compiler, execute or self.execute, reason)
+    def _uncached(self, reason: str) -> Any:
+        return _uncached(self.compiler, self.execute, reason)
+
+    def _refused(self, reason: str, result: Any) -> _Filled:
+        """It was read to be stored, and must not be."""
+        return _Filled(_refused(self.compiler, lambda: result, reason))
+
+    @property
+    def site(self) -> sites.Site:
+        named = self.named
+        return _site_of(self.compiler) if named is None or named.site is None else named.site
 
     def _key(self, sql: str, params: Any) -> bytes | None:
         # Django cuts off columns that DISTINCT made it add: the SQL does not tell which.
@@ -238,8 +260,10 @@ class _Read:
             if kept is not None:
                 return Found(kept)
         found = look_up(self.target, key, _decode, newest=newest)
-        if found is not None and found.copy is not None:
-            found.copy.keep_rows(key, found.value)
+        if found is not None:
+            self.site.hits += 1
+            if found.copy is not None:
+                found.copy.keep_rows(key, found.value, self.site.number_in(self.target))
         return found
 
     def _compare(self, key: bytes, sql: str, params: Any, found: Found) -> Any:
@@ -299,19 +323,24 @@ class _Read:
             del self.compiler.as_sql
 
     def _fill(self, key: bytes, sql: str, params: Any) -> _Filled:
+        with self.site.filling(self.target) as fill:
+            fill.landed(False, 0)
+            return self._fill_noted(key, sql, params, fill)
+
+    def _fill_noted(self, key: bytes, sql: str, params: Any, fill: sites.Fill) -> _Filled:
         stamp = self.state.fill_stamp(self.target)
         points.reach("fill:stamped")
         result = self._execute_compiled(sql, params)
         points.reach("fill:read")
         if stamp is None:
             reason = "an unfinished SELECT, or a transaction of unknown age, pins what is read"
-            return _Filled(self._uncached(reason, lambda: result))
+            return self._refused(reason, result)
         rows = self._rows_of(result)
         if self.named is not None:
             self.named.rows = rows
         footprint = self.footprint(sql, params)
         if not footprint.cacheable:
-            return _Filled(self._uncached(footprint.refused, lambda: result))
+            return self._refused(footprint.refused, result)
         try:
             deps = dependencies(self.compiler, footprint, None if self.single else rows)
         except Exception as error:  # values of somebody's own field, which cannot be hashed
@@ -320,7 +349,7 @@ class _Read:
                 f"rows of {label} are not cached: what they depend on is unknown: {error!r}",
                 about=("dependencies", label),
             )
-            return _Filled(self._uncached("what it depends on is unknown", lambda: result))
+            return self._refused("what it depends on is unknown", result)
         try:
             deps |= own_deps(self.compiler, rows)
         except Exception as error:
@@ -329,19 +358,21 @@ class _Read:
                 f"rows of {label} are not cached: zoocache_deps raised {error!r}",
                 about=("zoocache_deps", label),
             )
-            return _Filled(self._uncached("zoocache_deps raised", lambda: result))
+            return self._refused("zoocache_deps raised", result)
         frame = current_frame()
         if frame is not None:
             frame.tags |= deps
             frame.stamp = min(frame.stamp, stamp)
-        return _Filled(result, self._store(key, rows, deps, stamp))
+        return _Filled(result, self._store(key, rows, deps, stamp, fill))
 
-    def _store(self, key: bytes, rows: list[Any], deps: set[str], stamp: int) -> Landing:
+    def _store(
+        self, key: bytes, rows: list[Any], deps: set[str], stamp: int, fill: sites.Fill
+    ) -> Landing:
         model = self.compiler.query.model
         try:
             return store_entry(
                 self.target, key, codec.encode_rows(rows), stamp,
-                what=f"a list of {model}", ttl=self.mark.ttl, tags=deps,
+                what=f"a list of {model}", ttl=self.mark.ttl, tags=deps, fill=fill,
             )  # fmt: skip
         except UnstorableError as error:
             store.log_once(f"rows of {model} are not cached: {error}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.core.signals import request_finished, request_started
 
-from zoocache import store
+from zoocache import sites, store
 
 _began: ContextVar[int | None] = ContextVar("zoocache_request_began", default=None)
 
@@ -33,3 +33,4 @@ def _start(**kwargs: Any) -> None:
 
 def _end(**kwargs: Any) -> None:
     _began.set(None)
+    sites.flush_now_and_then(store.cache())

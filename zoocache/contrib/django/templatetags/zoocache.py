@@ -70,7 +70,7 @@ def _fragment(ttl: float | None) -> Callable[..., str]:
     def deps(key: Any, samples: list[Any], render: Any) -> set[str]:
         return {tag for sample in samples for tag in tags_of_sample(sample)}
 
-    @observing(ttl=ttl, deps=deps, key=lambda key, samples, render: key)
+    @observing(ttl=ttl, deps=deps, key=lambda key, samples, render: key, name="{% cached %}")
     def fragment(key: Any, samples: list[Any], render: Callable[[], str]) -> str:
         return str.__str__(render())  # str() would leave a SafeString as it is
 
