@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, run_checks
 from django.db import connections
+from django.db.models.sql.compiler import SQLCompiler, SQLInsertCompiler, SQLUpdateCompiler
 from django.test import override_settings
 
 from zoocache import config, host, store
@@ -71,6 +73,30 @@ def test_the_app_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     message = only()
     assert message.id == "zoocache.I001"
     assert not message.is_serious()
+
+
+class TestHooks:
+    @pytest.mark.parametrize("compiler", [SQLCompiler, SQLInsertCompiler, SQLUpdateCompiler])
+    def test_a_compiler(self, compiler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        original = compiler.execute_sql
+
+        @functools.wraps(original)
+        def wrapping(self: Any, *args: Any) -> Any:
+            return original(self, *args)
+
+        monkeypatch.setattr(compiler, "execute_sql", wrapping)
+        assert found() == []
+        monkeypatch.setattr(compiler, "execute_sql", lambda self, *args: None)
+        message = only()
+        assert message.id == "zoocache.W012"
+        assert message.msg.startswith(f"{compiler.__name__}.execute_sql was replaced")
+
+    def test_a_connection(self, sqlite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        sqlite.ensure_connection()
+        monkeypatch.setattr(sqlite, "execute_wrappers", sqlite.execute_wrappers[1:])
+        message = only()
+        assert message.id == "zoocache.W012"
+        assert "connections['default']" in message.msg
 
 
 class TestSegment:
