@@ -124,6 +124,16 @@ class TestSegment:
         unlink(name())
         assert found() == []
 
+    @pytest.mark.parametrize(("version", "ids"), [(2, []), (999, ["zoocache.E002"])])
+    def test_it_is_of_another_version(self, version: int, ids: list[str]) -> None:
+        """An upgrade must not stop `manage.py migrate`: the first worker replaces the segment."""
+        store.cache()
+        with open(path_of(name()), "r+b") as file:
+            file.seek(8)
+            file.write(version.to_bytes(4, "little"))
+        assert [message.id for message in found()] == ids
+        unlink(name())
+
 
 class TestReplicas:
     def test_an_alias_that_looks_like_one(self) -> None:

@@ -29,7 +29,7 @@ from zoocache.contrib.django.manager import ZooCacheManager
 from zoocache.contrib.django.meta import HOOK, has_signals
 from zoocache.doctor import Finding, Level
 from zoocache.exceptions import ConfigError, SegmentError, SegmentMissingError
-from zoocache.shm import Segment
+from zoocache.shm import Segment, is_outdated
 
 TAG = "zoocache"
 _OF_THE_DOCTOR = frozenset(f"zoocache.{number}" for number in ("E001", "E002", "W004", "W005"))
@@ -58,7 +58,8 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
             *_warnings(doctor.other_users(given.name), "zoocache.W005"),
         ]
     except SegmentError as error:
-        return [Error(str(error), id="zoocache.E002")]
+        if not is_outdated(given.name):  # after an upgrade, that the first worker replaces
+            return [Error(str(error), id="zoocache.E002")]
     return []
 
 
