@@ -25,7 +25,7 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.db.models.signals import post_init, pre_init
 
-from zoocache import codec, local, sites, store
+from zoocache import codec, local, notices, sites, store
 from zoocache.cacheable import computing, look_up, look_up_copy
 from zoocache.contrib.django import graphs
 from zoocache.contrib.django.connection import ConnectionState, state_of
@@ -225,18 +225,26 @@ def _whole_key(recipe: Recipe, alias: str) -> bytes | None:
 
 def _find_when_busy(plan: Plan, values: tuple[Any, ...], alias: str) -> Any:
     """The same where something unusual is going on, perhaps in another thread."""
+    began = notices.clock()
+    answer, key = _find_carefully(plan, values, alias)
+    if answer is not None and notices.reads:
+        notices.hit(plan.site.label, _entry_of(key), began)
+    return answer
+
+
+def _find_carefully(plan: Plan, values: tuple[Any, ...], alias: str) -> tuple[Any, bytes]:
     state = state_of(connections[alias])
     state.settle()
     state.calm()
     dirty = state.written.dirty and state.reads_own_writes(plan.tables)
     if dirty or state.bypassed() or is_watched():
-        return None
+        return None, b""
     key, newest, copies = _key(plan, state, values), state.newest(), local.copies
     if copies is not None:
         rows = look_up_copy(copies, key, newest=newest)
         if rows is not None:
-            return plan.answer(rows, alias)
-    return _find_shared(plan, key, alias, newest)
+            return plan.answer(rows, alias), key
+    return _find_shared(plan, key, alias, newest), key
 
 
 def _find_shared(plan: Plan, key: bytes, alias: str, newest: int | None) -> Any:

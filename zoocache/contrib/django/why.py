@@ -32,6 +32,8 @@ class WatchedRead:
     """What it depends on, its rows aside."""
     refused: str = ""
     """Why it is not cached."""
+    seconds: float = 0.0
+    """How long it took, with its query where there was one."""
 
     @property
     def model(self) -> Any:
@@ -72,6 +74,19 @@ def note_refusal(compiler: Any, reason: str) -> None:
     if not (reads and reads[-1].compiler is compiler):
         reads.append(WatchedRead(compiler))
     reads[-1].refused = reason
+
+
+@contextmanager
+def timing(compiler: Any) -> Iterator[None]:
+    """Takes the time of a read that is watched."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        for read in reversed(_watched.get() or ()):
+            if read.compiler is compiler:
+                read.seconds = time.perf_counter() - began
+                break
 
 
 def why(work: Any) -> str:
