@@ -24,6 +24,7 @@ lint: $(VENV)/.dev    ## style, types, and the C core without a warning
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --python-version 3.12 tests/typing/*.py  # for 3.10, django-stubs' Self is Any
+	$(BIN)/basedpyright
 	cd tests/typing/with_plugin && PYTHONPATH=. $(abspath $(BIN))/mypy
 	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/python/*.[ch] tests/c/*.[ch]
 	$(BIN)/python tests/c/edges.py
@@ -33,6 +34,12 @@ dist: $(VENV)/.dev    ## the sdist and a wheel for this machine, checked, in dis
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python -m pytest -rA tests/packaging/check_dist.py
+
+servers: $(VENV)/.dev  ## uWSGI, for its tests: it is built from source
+	$(BIN)/pip install --quiet --disable-pip-version-check 'uWSGI>=2.0.24'
+
+soak: $(VENV)/.test   ## workers killed under load, every answer judged: SOAK_SECONDS (600)
+	$(BIN)/python tests/multiprocess/soak.py $(or $(SOAK_SECONDS),600) bench/results/soak.md
 
 fuzz:            ## hostile segments, by libFuzzer: FUZZ_SECONDS (30) for each target; needs clang
 	$(MAKE) -C tests/fuzz run SECONDS=$(or $(FUZZ_SECONDS),30)
@@ -78,4 +85,4 @@ $(VENV)/.bench: $(SOURCES) | $(VENV)/bin/python
 	    for peer in uWSGI pylibmc; do $(BIN)/pip install --quiet $$peer || true; done; }
 	touch $@
 
-.PHONY: help demo serve test test-versions lint dist docs fuzz check-model bench bench-django clean
+.PHONY: help demo serve test test-versions lint dist docs servers soak fuzz check-model bench bench-django clean

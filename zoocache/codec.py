@@ -80,6 +80,11 @@ _KNOWN = _LEAVES | _OPEN
 _BUFFERS = frozenset([bytearray, memoryview])
 
 
+def learn(kind: type) -> bool:
+    """Put a type that is not known into WRITERS, and tell so; zoocache.testing replaces this."""
+    return False
+
+
 def encode(value: object) -> bytes:
     """Return the bytes of ``value``; UnstorableError if it would not come back the same."""
     return _pack(value, _VERSION)
@@ -121,8 +126,11 @@ def decode_rows(data: bytes) -> list[tuple[Any, ...]]:
     cells = _unpack(data, _VERSION | _ROWS)
     if type(cells) is not list or not cells or type(cells[0]) is not int:
         raise StaleFormat("not rows")
+    width = cells[0]
+    if 0 < width == len(cells) - 1:  # one row
+        return [tuple(cells[1:])]
     rest = iter(cells)
-    width = next(rest)
+    next(rest)
     if 0 < width < len(cells) and (len(cells) - 1) % width == 0:
         return list(zip(*[rest] * width))  # noqa: B905 - the width divides the length
     if width != 0 or not all(type(cell) is list for cell in cells[1:]):
@@ -193,6 +201,8 @@ class _Opener:
             return [declaration.mark, *declaration.take_apart(value)]
         if isinstance(value, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
             return [_MARKS[tuple], *value]
+        if learn(kind):
+            return self.open(value)
         raise refusal(kind, _KNOWN)
 
 

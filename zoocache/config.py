@@ -16,10 +16,11 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any, Final
 
+from zoocache import isolation
 from zoocache.exceptions import ConfigError
 
 MIN_SIZE: Final = 1 << 20
@@ -177,7 +178,8 @@ def unregister_source(label: str) -> None:
 def resolve(keys: Iterable[str] = KEYS) -> Settings:
     """Return the settings in force; ConfigError if a value cannot be used.
 
-    Settings other than ``keys`` are not looked at and have their defaults.
+    Settings other than ``keys`` are not looked at and have their defaults. In a test run, name
+    and size are those of the run's own segment (zoocache.isolation).
     """
     with _lock:
         overrides, sources = dict(_overrides), list(_sources)
@@ -196,7 +198,10 @@ def resolve(keys: Iterable[str] = KEYS) -> Settings:
                 winners[key] = (values[key], source.label.format(key=key))
     checked = {key: _CHECKS[key](*winners[key]) for key in winners if key not in overrides}
     checked.update(overrides)
-    return Settings(**{key.lower(): value for key, value in checked.items()})
+    settings = Settings(**{key.lower(): value for key, value in checked.items()})
+    return replace(
+        settings, name=isolation.name_of(settings.name), size=isolation.size_of(settings.size)
+    )
 
 
 def parse_size(value: object, origin: str = "size") -> int:

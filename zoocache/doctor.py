@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from zoocache import config, host
+from zoocache import config, host, isolation
 from zoocache.exceptions import ConfigError, SegmentError, SegmentMissingError
 from zoocache.shm import STAMPS_PER_SECOND, Cache, Segment, path_of
 from zoocache.shm.intent import quarantined, reap
@@ -94,7 +94,7 @@ def _settings(settings: config.Settings) -> Iterator[Finding]:
             "zoocache is switched off in this process: it reads nothing and stores nothing",
             "Remove ENABLED (ZOOCACHE_ENABLED) unless that is what you want.",
         )
-    known = {f"ZOOCACHE_{key}" for key in config.KEYS}
+    known = {f"ZOOCACHE_{key}" for key in config.KEYS} | {isolation.SUFFIX, isolation.SIZE}
     for variable in sorted(os.environ):
         if variable.startswith("ZOOCACHE_") and variable not in known:
             near = difflib.get_close_matches(variable, known, n=1)
@@ -131,8 +131,16 @@ def room_for(size: int) -> Iterator[Finding]:
 
 
 def _shared_memory(settings: config.Settings) -> Iterator[Finding]:
-    exists = os.path.exists(path_of(settings.name))
-    yield from room_for(0 if exists else settings.size)
+    yield from room_for(0 if _is_made(settings.name) else settings.size)
+    contained = host.own_namespaces()
+    if contained:
+        yield note(
+            f"this process is in a container, with a {' and a '.join(contained)} namespace of its "
+            f"own: that is no matter, as long as /dev/shm and the user are the others'",
+            "Whatever writes to your database must see the same /dev/shm, as the same user "
+            "(docker run --ipc=container:web, one volume for a pod's containers): it is not heard "
+            "of otherwise.",
+        )
     try:
         mode = stat.S_IMODE(os.stat(host.SHM).st_mode)
     except OSError:
@@ -142,6 +150,14 @@ def _shared_memory(settings: config.Settings) -> Iterator[Finding]:
             f"/dev/shm may not be written to by user {os.geteuid()} (mode {mode:04o})",
             "chmod 1777 /dev/shm",
         )
+
+
+def _is_made(name: str) -> bool:
+    """Does the segment have its memory? A process that found no room leaves a file without any."""
+    try:
+        return os.stat(path_of(name)).st_blocks > 0
+    except OSError:
+        return False
 
 
 def other_users(name: str) -> Iterator[Finding]:

@@ -19,6 +19,9 @@ _MAPPING = re.compile(
     r"\S+ \S+ \S+ \S+ (?P<inode>[0-9]+) +/dev/shm/(?P<file>zoocache-.+?)(?P<gone> \(deleted\))?"
 )
 
+# The numbers of the namespaces that a machine starts with are fixed (linux/nsfs.h).
+_FIRST = {"pid": "pid:[4026531836]", "user": "user:[4026531837]"}
+
 
 class Room(NamedTuple):
     """Of the file system of shared memory, in bytes."""
@@ -157,6 +160,18 @@ def memory_limit(
         if text.isdecimal() and int(text) < 1 << 60:  # version 1's "unlimited" is more
             limits.append(int(text))
     return min(limits, default=None)
+
+
+def own_namespaces() -> list[str]:
+    """Of "pid" and "user": in which this process is in another namespace than the machine's."""
+    return [kind for kind, link in _FIRST.items() if _namespace(kind) not in ("", link)]
+
+
+def _namespace(kind: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/ns/{kind}")
+    except OSError:
+        return ""
 
 
 def time_namespace(pid: int | str = "self") -> str:

@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -13,12 +14,14 @@ from django.db import connections, models
 from django.db.models import Count, F, Max
 from django.db.models.base import ModelBase
 from django.db.models.signals import post_init, pre_init
-from django.test.utils import isolate_apps
+from django.test.utils import isolate_apps, override_settings
 from shop.built import built
 from shop.models import Book, Category, Detail, Payment, Product, Quick, Store
 from shop.reads import snapshot
 
+from zoocache import local
 from zoocache.contrib.django import ZooCacheManager, filling, lazy, plans
+from zoocache.contrib.django.connection import state_of
 
 CALLS: list[str] = []
 
@@ -273,15 +276,19 @@ def test_what_differs_from_django_is_never_used(monkeypatch: pytest.MonkeyPatch)
 
     def wrong(self: Any) -> Any:
         self.lines = [line.replace("'stock'", "'stick'") for line in self.lines]
+        self.columns = {name.replace("stock", "stick"): at for name, at in self.columns.items()}
         return write(self)
 
     monkeypatch.setattr(filling._Writer, "function", wrong)
-    for _ in range(4):
-        found = list(Product.cached.order_by("pk"))
-        assert [list(vars(one)) for one in found] == [
-            list(vars(one)) for one in Product.objects.order_by("pk")
-        ]
-    assert not is_filled(lambda: list(Product.cached.order_by("pk")))
+    reads: list[Callable[[Any], Any]] = [
+        lambda M: list(M.order_by("pk")),
+        lambda M: list(M.select_related("category").order_by("pk")),
+    ]
+    for read in reads:
+        for _ in range(4):
+            expected = [list(vars(one)) for one in read(Product.objects)]
+            assert [list(vars(one)) for one in read(Product.cached)] == expected
+        assert not is_filled(lambda read=read: read(Product.cached))
 
 
 def test_no_rows_verify_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,6 +386,70 @@ def test_a_copy_is_of_rows_as_the_backend_gives_them(postgres: Any) -> None:
         by_sql = Product.cached.using("pg").filter(name=F("name")).get()
         assert snapshot(by_recipe) == snapshot(by_sql)
         assert repr(by_recipe.price) == "Decimal('1.50')"
+
+
+def test_converters_are_worked_out_once_for_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    work_out = filling._converters
+    monkeypatch.setattr(filling, "_converters", lambda *a, **k: made.append(k) or work_out(*a, **k))
+
+    def shared() -> int:
+        """How often they are worked out for a hit that is not this process's own."""
+        made.clear()
+        local.close_level()
+        with built() as seen:
+            found = Product.cached.get(pk=1)
+        assert not seen
+        assert snapshot(found) == snapshot(Product.objects.get(pk=1))
+        return len(made)
+
+    Product.objects.filter(pk=1).update(made=datetime(2024, 2, 29, tzinfo=timezone.utc))
+    for _ in range(3):
+        Product.cached.get(pk=1)
+    assert shared() == 0
+    connection = connections["default"]
+    connection.close()
+    connection.connect()
+    assert [shared(), shared()] == [1, 0]
+    monkeypatch.setattr(connection, "ops", copy.copy(connection.ops))
+    assert [shared(), shared()] == [1, 0]
+    monkeypatch.setattr(filling, "MOST_KNOWN", len(state_of(connection).converters))
+    assert [shared(), len(state_of(connection).converters)] == [0, filling.MOST_KNOWN]
+    Product.cached.values("name").get(pk=1)
+    assert len(state_of(connection).converters) == 1
+    assert [shared(), shared()] == [1, 0]
+    with override_settings(USE_TZ=False):
+        for _ in range(4):
+            local.close_level()
+            assert Product.cached.get(pk=1).made == Product.objects.get(pk=1).made
+            assert Product.cached.get(pk=1).made.tzinfo is None
+    assert shared() == 1
+
+
+@isolate_apps("shop")
+def test_a_field_that_names_its_converters_itself_is_asked_each_time(sqlite: Any) -> None:
+    loud = []
+
+    class Shouted(models.CharField):
+        def get_db_converters(self, connection: Any) -> list[Any]:
+            return [lambda value, expression, connection: value.upper()] if loud else []
+
+    class Shout(models.Model):
+        name = Shouted(max_length=10)
+
+        objects = ZooCacheManager()
+
+        class Meta:
+            app_label = "shop"
+
+    with tables_of("default", Shout):
+        Shout.objects.create(name="a")
+        for _ in range(3):
+            assert Shout.cached.get().name == "a"
+        loud.append(1)
+        for _ in range(3):
+            assert Shout.cached.get().name == "A"
+        assert Shout.cached.values_list("name", flat=True).get() == "A"
 
 
 def test_multi_table_children(sqlite: Any) -> None:

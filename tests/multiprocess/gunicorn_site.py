@@ -44,14 +44,15 @@ class Answer:
         return self.queries == 0
 
 
-def make_database(path: Path) -> None:
-    """Make the site's database, with each thing's value 0."""
+def make_database(path: Path, **environment: str) -> None:
+    """Make the site's database, with each thing's value 0; in a file, if it is SQLite's."""
     script = (
         "from django.core.management import call_command as c; c('migrate', run_syncdb=True, "
         "verbosity=0); from things.models import Thing; "
         f"Thing.objects.bulk_create(Thing(pk=pk, value=0) for pk in {list(THINGS)})"
     )
-    environment = site_environment(path, {"ENABLED": False, "NAME": "test-nobody"})
+    zoocache = {"ENABLED": False, "NAME": "test-nobody"}
+    environment = site_environment(path, zoocache, **environment)
     run_python(environment, "-c", f"import django; django.setup(); {script}")
 
 
@@ -103,6 +104,8 @@ class Stopped:
 class Site:
     """gunicorn on a free port; use it in a with statement. The segment goes with it."""
 
+    application = "wsgi"
+
     def __init__(
         self,
         folder: Path,
@@ -115,10 +118,12 @@ class Site:
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self.name, self.workers = folder, name, workers
-        self.database = Path(shutil.copy(database, folder / "site.sqlite3"))
+        self.database = folder / "site.sqlite3"
+        if database.exists():
+            shutil.copy(database, self.database)
         self.zoocache = {"NAME": name, "SIZE": "4MiB", **(zoocache or {})}
         self.environment = site_environment(self.database, self.zoocache, **environment)
-        self.options = ("--workers", str(workers), *options)
+        self.options = options
         self.segment = Path(path_of(name))
         self._log = folder / "gunicorn.log"
         self._barriers = 0
@@ -127,12 +132,12 @@ class Site:
     def __enter__(self) -> Site:
         # Bound here and inherited, so that the port is known and nobody can take it.
         with socket.socket() as listener, self._log.open("wb") as log:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # uWSGI binds it anew
             listener.bind(("127.0.0.1", 0))
             self.port = listener.getsockname()[1]
             number = listener.fileno()
-            command = [sys.executable, "-m", "gunicorn", "wsgi", "--bind", f"fd://{number}"]
             self.process = subprocess.Popen(
-                [*command, *self.options], cwd=FOLDER, env=self.environment, pass_fds=[number],
+                self.command(number), cwd=FOLDER, env=self.environment, pass_fds=[number],
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:
@@ -142,6 +147,11 @@ class Site:
             print(self.log)
             raise
         return self
+
+    def command(self, listener: int) -> list[str]:
+        """Starts the server on a socket that it inherits."""
+        bind = ["--bind", f"fd://{listener}", "--workers", str(self.workers)]
+        return [sys.executable, "-m", "gunicorn", self.application, *bind, *self.options]
 
     def _is_up(self) -> bool:
         assert self.process.poll() is None, "gunicorn ended right after its start"
@@ -174,8 +184,13 @@ class Site:
 
     def pids(self) -> set[int]:
         """The workers that are there now."""
+        return self.pids_of(self.process.pid)
+
+    @staticmethod
+    def pids_of(master: int) -> set[int]:
+        """The children of a process."""
         found = set()
-        for child in psutil.Process(self.process.pid).children():
+        for child in psutil.Process(master).children():
             with suppress(psutil.NoSuchProcess):
                 if child.status() != psutil.STATUS_ZOMBIE:
                     found.add(child.pid)
@@ -187,8 +202,19 @@ class Site:
         """One request over a connection of its own. Any status but 200 fails the test."""
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as connection:
             connection.request(method, path, headers={"Connection": "close", **(headers or {})})
-            response = connection.getresponse()
-            body = response.read()
+            return self._answer(connection, method, path)
+
+    @contextmanager
+    def asked(self, path: str) -> Iterator[Callable[[], Answer]]:
+        """A GET that is sent and not waited for; gives what waits for its answer."""
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as connection:
+            connection.request("GET", path, headers={"Connection": "close"})
+            yield lambda: self._answer(connection, "GET", path)
+
+    @staticmethod
+    def _answer(connection: HTTPConnection, method: str, path: str) -> Answer:
+        response = connection.getresponse()
+        body = response.read()
         assert response.status == 200, f"{method} {path}: {response.status}\n{body[:2000]!r}"
         return Answer(
             json.loads(body)["value"],

@@ -16,6 +16,9 @@ import sys
 from typing import Any
 
 from zoocache.shm import MIN_SIZE, Cache, Segment
+from zoocache.shm.intent import Intent, reap
+
+under_way: list[Intent] = []
 
 
 def answer(cache: Cache, command: str, *arguments: Any) -> Any:
@@ -30,6 +33,11 @@ def answer(cache: Cache, command: str, *arguments: Any) -> Any:
         return cache.fill(key, value.encode(), stamp, tags=tags).name
     if command == "pid":
         return os.getpid()
+    if command == "announce":
+        under_way.append(Intent(cache))
+        return under_way[-1].announce(arguments[0], "", 0)
+    if command == "reap":
+        return reap(cache)
     return getattr(cache, command)(*arguments)
 
 

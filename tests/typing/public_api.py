@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import unittest
 from datetime import date
 
 from typing_extensions import assert_type
 
 import zoocache
 from zoocache.shm import Cache, Outcome, Segment
+from zoocache.testing import (
+    Isolated,
+    ZooCacheMixin,
+    assert_cached,
+    assert_invalidates,
+    isolated,
+)
 
 
 @zoocache.cacheable(ttl=60, deps=lambda user: [f"user:{user}"])
@@ -41,3 +49,18 @@ def core() -> None:
     assert_type(cache.set("key", b"value", ttl=1.5, tags=["a:b"]), Outcome)
     assert_type(cache.fill("key", b"value", cache.stamp()), Outcome)
     assert_type(cache.delete("key"), bool)
+
+
+def tests(zoocache_fixture: Isolated) -> None:
+    with assert_cached(hits=1), assert_invalidates("Product:42", object()):
+        zoocache_fixture.advance(60)
+    with isolated("4MiB") as own:
+        assert_type(own.stats(), dict[str, int])
+    with zoocache_fixture.assert_cached():
+        pass
+
+
+class Case(ZooCacheMixin, unittest.TestCase):
+    def test(self) -> None:
+        with self.assertCached(hits=1), self.assertInvalidates("Product:42"):
+            assert_type(self.zoocache, Isolated)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -75,6 +76,9 @@ class Segment:
         self.handle = ffi.gc(out[0], lib.zoo_close)
         self.size: int = lib.zoo_size(self.handle)
         self.max_record: int = lib.zoo_max_record(self.handle)
+        _open_here.add(self)
+        if _shift:
+            self.shift_time(_shift)
 
     def note_retired(self) -> None:
         """Is told, by whoever finds out, that the segment was replaced or removed."""
@@ -99,6 +103,18 @@ class Segment:
     def shift_time(self, seconds: float) -> None:
         """Shifts what this handle takes for the time: tests of expiry need not sleep."""
         lib.zoo_skew(self.handle, int(seconds * 1000))
+
+
+_open_here: weakref.WeakSet[Segment] = weakref.WeakSet()
+_shift = 0.0
+
+
+def shift_time(seconds: float) -> None:
+    """Shifts what this process takes for the time, in every segment that it opens or has open."""
+    global _shift
+    _shift = seconds
+    for segment in tuple(_open_here):
+        segment.shift_time(seconds)
 
 
 def unlink(name: str) -> bool:

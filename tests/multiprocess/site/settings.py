@@ -16,6 +16,8 @@ DATABASES = {
         "OPTIONS": {"timeout": 20},  # seconds a writer waits for its turn
     }
 }
+if "SITE_POSTGRES" in os.environ:
+    DATABASES["default"] = json.loads(os.environ["SITE_POSTGRES"])
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model, QuerySet
-from django.db.models.query import MAX_GET_RESULTS, ModelIterable
+from django.db.models.query import ModelIterable
 
-from zoocache.contrib.django import lookups, plans, recipes
+from zoocache.contrib.django import plans, recipes, steps
 from zoocache.contrib.django.reading import Mark, mark_of
 from zoocache.contrib.django.recipes import Call, Recipe, Shape
 
 M = TypeVar("M", bound=Model)
 
 _new: Callable[[Any], Any] = object.__new__
-_UNKNOWN: Any = object()
 
 
 class _Left:
@@ -136,20 +135,24 @@ class LazyQuerySet(QuerySet[M]):
         return plans.ask(question, self, alias) if found is None else found
 
     def _alias(self) -> str:
-        if self._db is not None:
-            return self._db
+        alias = self._db
+        if alias is not None:
+            return alias
         plain = not (router.routers or self.__dict__.get("_hints"))
         return DEFAULT_DB_ALIAS if plain else self.db
 
     def _fetch_all(self) -> None:
+        prefetched = self._prefetch_related_lookups
         if self._result_cache is None and self._recipe is not None:
-            if self._prefetch_related_lookups:
+            if not prefetched:
+                found = self._result_cache = self._answer(plans.ROWS)
+                if found is not None:
+                    return
+            else:
                 whole = plans.whole(self, self._alias(), self._fetch_parts)
                 if whole is not None:
                     self._result_cache, self._prefetch_done = whole, True
-            else:
-                self._result_cache = self._answer(plans.ROWS)
-        if self._result_cache is None or self._prefetch_related_lookups:
+        if self._result_cache is None or prefetched:
             super()._fetch_all()
 
     def _fetch_parts(self) -> None:
@@ -157,12 +160,18 @@ class LazyQuerySet(QuerySet[M]):
         super()._fetch_all()
 
     def __iter__(self) -> Iterator[Any]:
-        self._fetch_all()
-        return iter(self._result_cache)
+        found = self._result_cache
+        if found is None or self._prefetch_related_lookups:
+            self._fetch_all()
+            found = self._result_cache
+        return iter(found)
 
     def __len__(self) -> int:
-        self._fetch_all()
-        return len(self._result_cache)
+        found = self._result_cache
+        if found is None or self._prefetch_related_lookups:
+            self._fetch_all()
+            found = self._result_cache
+        return len(found)
 
     def count(self) -> int:
         found = None
@@ -179,16 +188,7 @@ class LazyQuerySet(QuerySet[M]):
     def get(self, *args: Any, **kwargs: Any) -> M:
         if self._recipe is None or type(self).filter is not LazyQuerySet.filter:
             return super().get(*args, **kwargs)
-        few: Any = self._few(*args, **kwargs)
-        few._fetch_all()
-        found = few._result_cache
-        if len(found) == 1:
-            return found[0]  # type: ignore[no-any-return]
-        if not found:
-            raise self.model.DoesNotExist(
-                f"{self.model._meta.object_name} matching query does not exist."
-            )
-        return super().get(*args, **kwargs)  # which knows what to say
+        return get(self, args, kwargs)  # type: ignore[no-any-return]
 
     def first(self) -> M | None:
         if self._recipe is None or self._result_cache is not None:
@@ -207,45 +207,15 @@ class LazyQuerySet(QuerySet[M]):
 
     def all(self) -> Any:
         recipe = self._recipe
-        return super().all() if recipe is None else self._taken(*recipe)
+        return super().all() if recipe is None else steps.taken(self, *recipe)
 
     def using(self, alias: str | None) -> Any:
         recipe = self._recipe
         if recipe is None:
             return super().using(alias)
-        clone = self._taken(*recipe)
+        clone = steps.taken(self, *recipe)
         clone._db = alias
         return clone
-
-    # How recipes grow
-
-    def _taken(self, shape: Shape, values: tuple[Any, ...]) -> Any:
-        """A queryset of that recipe, otherwise like this one."""
-        new = _new(type(self))
-        own, mine = new.__dict__, self.__dict__
-        own.update(shape.attributes)
-        own["_recipe"] = shape, values
-        if "_db" in mine:
-            own["_db"] = mine["_db"]
-        if "_hints" in mine:
-            own["_hints"] = mine["_hints"]
-        return new
-
-    def _learnt(self, key: Any, call: Call, step: _Step, args: Any, kwargs: Any) -> Any:
-        """Lets Django make the call, for the first time of its kind."""
-        assert self._recipe is not None
-        shape, values = self._recipe
-        plain = self._built()
-        query = plain.query
-        result = step.method(plain, *args, **kwargs)
-        _note_shape()
-        if not step.is_known(query, call) or not isinstance(result, LazyQuerySet):
-            shape.children[key] = None
-            return result
-        replay = step.replay(call, args, kwargs)
-        child = shape.children[key] = Shape(shape, key, replay, len(call[1]), result)
-        result._recipe = child, values + call[1]
-        return result
 
 
 def mark_in(queryset: Any) -> Mark | None:
@@ -253,84 +223,66 @@ def mark_in(queryset: Any) -> Mark | None:
     return mark_of(queryset.query) if queryset._recipe is None else queryset._recipe[0].mark
 
 
-class _Step:
-    """A method that recipes know: how its arguments are taken and given again."""
-
-    def __init__(self, method: Callable[..., Any], take: Callable[[Any, Any], Call | None]) -> None:
-        self.method = method
-        self.take = take
-
-    def is_known(self, query: Any, call: Call) -> bool:
-        return self.take is not recipes.take_conditions or lookups.are_known(query, call[0])
-
-    def replay(self, call: Call, args: Any, kwargs: Any) -> Callable[[Any, Any], Any]:
-        method, structure = self.method, call[0]
-        if self.take in (recipes.take_names, recipes.take_some_names):
-            return lambda queryset, values: method(queryset, *args, **kwargs)
-
-        def replay(queryset: Any, values: tuple[Any, ...]) -> Any:
-            if self.take is recipes.take_conditions:
-                given, named = recipes.rebuild(structure, values)
-            else:
-                given, named = recipes.rebuild_aggregates(structure)
-            return method(queryset, *given, **named)
-
-        return replay
+def get(queryset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What get() of a queryset with a recipe gives or raises."""
+    found = None
+    if len(kwargs) == 1 and not args:  # most calls are such, and need no queryset
+        ((lookup, value),) = kwargs.items()
+        shape, values = queryset._recipe
+        few = shape.quick.get(("_few", lookup, type(value)))
+        if few is not None and not few[0].has_prefetches:
+            found = plans.find(plans.ROWS, (few[0], (*values, value)), queryset._alias())
+    if found is None:
+        limited = queryset._few(*args, **kwargs)
+        limited._fetch_all()
+        found = limited._result_cache
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        model = queryset.model
+        raise model.DoesNotExist(f"{model._meta.object_name} matching query does not exist.")
+    return QuerySet.get(queryset, *args, **kwargs)  # which knows what to say
 
 
-def _recording(name: str, method: Callable[..., Any], take: Any) -> Any:
-    """A method that goes into the recipe, or is Django's."""
-    step = _Step(method, take)
-
-    @functools.wraps(method)
-    def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
-        recipe = self._recipe
-        call = None if recipe is None else take(args, kwargs)
-        if call is None:
-            return method(self, *args, **kwargs)
-        shape, values = recipe
-        key = name, call[0]
-        child = shape.children.get(key, _UNKNOWN)
-        if child is _UNKNOWN:
-            return self._learnt(key, call, step, args, kwargs)
-        if child is None:
-            return method(self, *args, **kwargs)
-        return self._taken(child, values + call[1])
-
-    return recorded
+_roots: dict[Any, Shape] = {}  # another dict when all are forgotten
+_shapes = 0
 
 
-def _few(queryset: Any, *args: Any, **kwargs: Any) -> Any:
-    """As `get` limits it: enough rows to tell that there is more than one."""
-    queryset = QuerySet.filter(queryset, *args, **kwargs)
-    if queryset.query.can_filter() and not queryset.query.distinct_fields:
-        queryset = QuerySet.order_by(queryset)
-    queryset.query.set_limits(high=MAX_GET_RESULTS)
-    return queryset
+def _note_shape() -> None:
+    global _shapes, _roots
+    _shapes += 1
+    if _shapes > recipes.MOST_SHAPES:
+        _shapes = 0
+        _roots = {}
 
 
-# Newer versions of Django leave an order alone that was cleared.
-_MAY_BE_UNORDERED = "default_ordering" in QuerySet.first.__code__.co_names
+def _learn(queryset: Any, key: Any, call: Call, known: steps.Method, args: Any, kwargs: Any) -> Any:
+    """Lets Django make the call, for the first time of its kind."""
+    shape, values = queryset._recipe
+    plain = queryset._built()
+    query = plain.query
+    result = known.method(plain, *args, **kwargs)
+    _note_shape()
+    if not known.is_known(query, call) or not isinstance(result, LazyQuerySet):
+        shape.children[key] = None
+        return result
+    replay = known.replay(call, args, kwargs)
+    child = shape.children[key] = Shape(shape, key, replay, len(call[1]), result)
+    result._recipe = child, values + call[1]
+    return result
 
 
-def _one(queryset: Any) -> Any:
-    """As `first` limits it."""
-    if not queryset.ordered and not (_MAY_BE_UNORDERED and not queryset.query.default_ordering):
-        check = getattr(queryset, "_check_ordering_first_last_queryset_aggregation", None)
-        if check is not None:
-            check(method="first")
-        queryset = queryset.order_by("pk")
-    return QuerySet.__getitem__(queryset, slice(None, 1))
-
-
-def _limited(queryset: Any, start: int | None, stop: int | None) -> Any:
-    return QuerySet.__getitem__(queryset, slice(start, stop))
+grows: dict[str, steps.Grow] = {}
+"""By name, what methods of LazyQuerySet do."""
 
 
 def record(kind: type[Any], name: str, take: Any = recipes.take_names) -> None:
     """Lets a method of a queryset class go into recipes."""
-    method = globals().get(name) or getattr(kind, name)
-    setattr(kind, name, _recording(name, method, take))
+    method = steps.OWN.get(name) or getattr(kind, name)
+    grow = steps.growing(name, method, take, _learn)
+    if kind is LazyQuerySet:
+        grows[name] = grow
+    setattr(kind, name, steps.method_of(grow, method))
 
 
 for _name in ("_few", "filter", "exclude"):
@@ -389,18 +341,6 @@ def _may_be_lazy(kind: type[Any]) -> bool:
     return True
 
 
-_roots: dict[Any, Shape] = {}  # another dict when all are forgotten
-_shapes = 0
-
-
-def _note_shape() -> None:
-    global _shapes, _roots
-    _shapes += 1
-    if _shapes > recipes.MOST_SHAPES:
-        _shapes = 0
-        _roots = {}
-
-
 def start(kind: Any, model: Any, using: str | None, hints: Any, ttl: float | None) -> Any:
     """A cached queryset of all of a model; `kind` is its class, a ZooQuerySet."""
     key = kind, model, ttl
@@ -426,3 +366,32 @@ def start(kind: Any, model: Any, using: str | None, hints: Any, ttl: float | Non
     if hints:
         own["_hints"] = hints
     return new
+
+
+GOING_ON = ("exclude", "filter", "get", "order_by", "select_related", "values_list")
+"""Methods of a manager's queryset that are called most."""
+
+
+class Start:
+    """The queryset that all calls of a manager go on from."""
+
+    __slots__ = ("is_plain", "queryset", "roots", "using")
+
+    def __init__(self, using: str | None, queryset: Any) -> None:
+        self.roots = _roots
+        self.using = using
+        self.queryset = queryset
+        kind = type(queryset)
+        self.is_plain = isinstance(queryset, LazyQuerySet) and all(
+            getattr(kind, name) is getattr(LazyQuerySet, name) for name in GOING_ON
+        )
+        """Are those methods of the queryset LazyQuerySet's?"""
+
+    def is_for(self, using: str | None) -> bool:
+        """Would the manager get the same again, for that alias?"""
+        return (
+            self.roots is _roots
+            and self.using == using
+            and self.queryset is not None
+            and self.queryset._recipe is not None
+        )

@@ -31,6 +31,7 @@ class ZooCacheManager(TypedManager[M]):
     """
 
     _caching = False
+    _known_start = lazy.Start(None, None)
 
     def __init__(self, ttl: float | None = None) -> None:
         super().__init__()
@@ -52,13 +53,13 @@ class ZooCacheManager(TypedManager[M]):
 
     def _start(self) -> Any:
         """A queryset to go on from: one for all calls, where they would all get the same."""
-        roots, using, queryset = self.__dict__.get("_known_start", (None, None, None))
-        if roots is lazy._roots and using == self._db and queryset._recipe is not None:
-            return queryset
+        known = self._known_start
+        if known.is_for(self._db):
+            return known.queryset
         queryset = self.get_queryset()
         is_own = type(self).get_queryset is not ZooCacheManager.get_queryset
         if self._caching and not is_own and not self._hints and _is_last(type(self)):  # type: ignore
-            self._known_start = lazy._roots, self._db, queryset
+            self._known_start = lazy.Start(self._db, queryset)
         return queryset
 
     def contribute_to_class(self, cls: type[models.Model], name: str) -> None:
@@ -74,14 +75,21 @@ class ZooCacheManager(TypedManager[M]):
 
 
 def _going_on(name: str) -> Any:
+    go = lazy.get if name == "get" else lazy.grows[name]
+
     @functools.wraps(getattr(models.QuerySet, name))
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        known = self._known_start
+        if known.roots is lazy._roots and known.using is self._db and known.is_plain:
+            queryset = known.queryset
+            if queryset._recipe is not None:
+                return go(queryset, args, kwargs)
         return getattr(self._start(), name)(*args, **kwargs)
 
     return method
 
 
-for _name in ("exclude", "filter", "get", "order_by", "select_related", "values_list"):
+for _name in lazy.GOING_ON:
     setattr(ZooCacheManager, _name, _going_on(_name))
 
 

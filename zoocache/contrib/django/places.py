@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any, NamedTuple, Protocol
 
-from zoocache import config, store
+from zoocache import config, isolation, store
 from zoocache.exceptions import SegmentMissingError, ZooCacheError
 from zoocache.shm import Cache, Segment
 from zoocache.shm.segment import retirement_listeners
@@ -53,10 +53,12 @@ class NamedPlace:
             opened: Cache | None = None
             try:
                 settings = config.resolve()
-                if settings.enabled and settings.name == self.name:
+                name = isolation.name_of(self.name)
+                if settings.enabled and settings.name == name:
                     opened = store.cache()  # one mapping of it is enough
                 elif settings.enabled:
-                    opened = Cache(Segment(self.name, self.size or settings.size))
+                    size = isolation.size_of(self.size or settings.size)
+                    opened = Cache(Segment(name, size))
             except ZooCacheError as error:
                 store.log_once(
                     f"the cache at {self.name} is off, everything is a miss: {error}",
@@ -71,7 +73,7 @@ class NamedPlace:
         if opened is not None:
             return opened
         try:
-            return Cache(Segment(self.name))
+            return Cache(Segment(isolation.name_of(self.name)))
         except SegmentMissingError:
             return None
 

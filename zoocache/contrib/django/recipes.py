@@ -44,9 +44,11 @@ class Shape:
         "call",
         "children",
         "has_graph",
+        "has_prefetches",
         "mark",
         "ordered",
         "plans",
+        "quick",
         "replay",
         "source",
         "takes",
@@ -69,6 +71,7 @@ class Shape:
         """How many values that are."""
         self.mark = queryset.query.zoocache
         self.ordered = queryset.ordered
+        self.has_prefetches = bool(queryset._prefetch_related_lookups)
         self.has_graph = True
         """May what is prefetched be kept as a whole?"""
         kind = type(queryset)
@@ -79,6 +82,9 @@ class Shape:
         }
         self.children: dict[Any, Shape | None] = {}
         """By what is called; None: Django's business."""
+        self.quick: dict[tuple[str, str, type], tuple[Shape, dict[str, Any]]] = {}
+        """Some of them with their attributes, by method, lookup and type of a call's only argument:
+        most calls are such (csrc/python/zoo_step.c)."""
         self.plans: dict[Any, Any] = {}
         """See plans.py."""
 
@@ -148,8 +154,8 @@ def _plain(value: Any) -> Any:
     return value if kind in _MARSHALLED else _PLAIN[kind](value)
 
 
-_SIMPLE = frozenset([type(None), int, str, bytes])
-_MARSHALLED = _SIMPLE | {bool, float}
+SIMPLE = frozenset([type(None), int, str, bytes])
+_MARSHALLED = SIMPLE | {bool, float}
 # Their types are in the shape.
 _PLAIN: dict[type, Callable[[Any], Any]] = {
     Decimal: str,
@@ -187,7 +193,7 @@ def take_conditions(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | Non
     """Arguments of filter(): Q objects, and lookups with their values."""
     if not args and len(kwargs) == 1:
         ((name, value),) = kwargs.items()
-        if type(value) in _SIMPLE:  # most calls are such
+        if type(value) in SIMPLE:  # most calls are such
             return ((name, type(value)),), (value,)
     structure: list[Any] = []
     values: list[Any] = []

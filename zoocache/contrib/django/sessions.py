@@ -60,7 +60,9 @@ class OwnSession:
 
     def digest(self) -> bytes:
         """A short form of `identity`, of which a namespace is no part."""
-        if self._is_another():
+        raw = self._raw
+        # Connected, as it mostly is, without a further call.
+        if (raw is None or raw is not self.connection.connection) and self._is_another():
             self._look_anew()
         return self._digest
 

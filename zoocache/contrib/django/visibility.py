@@ -20,6 +20,11 @@ class Visibility(Transactions):
         super().__init__(connection)
         self.identity = self.session.identity  # every key begins with it
         self.leading = 0  # flights of this connection's reads: others may be waiting for it
+        self.converters: dict[int, Any] = {}  # by filler; see filling.py
+
+    def connected(self) -> None:
+        self.converters.clear()  # it may be another server
+        super().connected()
 
     def bypassed(self) -> str:
         """Why all reads must go to the database; empty if they need not.

@@ -16,7 +16,16 @@ from zoocache.shm.events import Event, events, hash_of
 from zoocache.shm.explain import EVERYTHING, Entry, State
 from zoocache.telling import told_event, verdict, why_tag
 
-__all__ = ["WatchedRead", "is_watched", "note_read", "note_refusal", "watching", "why", "why_tag"]
+__all__ = [
+    "WatchedRead",
+    "is_watched",
+    "note_read",
+    "note_refusal",
+    "told",
+    "watching",
+    "why",
+    "why_tag",
+]
 
 
 @dataclass
@@ -100,10 +109,11 @@ def why(work: Any) -> str:
         work() if callable(work) and not hasattr(type(work), "query") else list(work)
     if not reads:
         return "No cached query ran: use Model.cached, cached(...) or .zoocache()."
-    return "\n\n".join(_told(read) for read in reads)
+    return "\n\n".join(told(read) for read in reads)
 
 
-def _told(read: WatchedRead) -> str:
+def told(read: WatchedRead) -> str:
+    """A read in words: a hit or why not, the SQL, and what it depends on."""
     lines = [f"{read.model._meta.label}: {_verdict(read)}"]
     if read.sql:
         lines.append(f"  SQL: {read.sql}  {tuple(read.params)!r}")

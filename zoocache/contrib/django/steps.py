@@ -1,0 +1,136 @@
+"""How recipes grow: by which method calls, and what is remembered of each.
+
+The first call of its kind on a shape is Django's, on the queryset that is built
+for it. What came of that is a shape of its own, and calls like it only take the
+values from their arguments.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from django.db.models import QuerySet
+from django.db.models.query import MAX_GET_RESULTS
+
+from zoocache.contrib.django import lookups, recipes
+from zoocache.contrib.django.recipes import Call, Recipe, Shape
+from zoocache.shm import _core
+
+_new: Callable[[Any], Any] = object.__new__
+_UNKNOWN: Any = object()
+
+Grow = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+"""What a method does, from the queryset and the arguments of the call."""
+
+
+class Method:
+    """A method that recipes know: how its arguments are taken and given again."""
+
+    def __init__(self, method: Callable[..., Any], take: Callable[[Any, Any], Call | None]) -> None:
+        self.method = method
+        self.take = take
+        self.of_conditions = take is recipes.take_conditions
+
+    def is_known(self, query: Any, call: Call) -> bool:
+        return not self.of_conditions or lookups.are_known(query, call[0])
+
+    def replay(self, call: Call, args: Any, kwargs: Any) -> Callable[[Any, Any], Any]:
+        method, structure = self.method, call[0]
+        if self.take in (recipes.take_names, recipes.take_some_names):
+            return lambda queryset, values: method(queryset, *args, **kwargs)
+
+        def replay(queryset: Any, values: tuple[Any, ...]) -> Any:
+            if self.of_conditions:
+                given, named = recipes.rebuild(structure, values)
+            else:
+                given, named = recipes.rebuild_aggregates(structure)
+            return method(queryset, *given, **named)
+
+        return replay
+
+
+def growing(name: str, method: Callable[..., Any], take: Any, learn: Callable[..., Any]) -> Grow:
+    """What a method does that goes into the recipe, or is Django's; `learn` makes the first call
+    of its kind on a shape."""
+    known = Method(method, take)
+
+    def grow(queryset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        recipe: Recipe | None = queryset._recipe
+        if recipe is None:
+            return method(queryset, *args, **kwargs)
+        shape, values = recipe
+        call = take(args, kwargs)
+        if call is None:
+            return method(queryset, *args, **kwargs)
+        key = name, call[0]
+        child = shape.children.get(key, _UNKNOWN)
+        if child is _UNKNOWN:
+            return learn(queryset, key, call, known, args, kwargs)
+        if child is None:
+            return method(queryset, *args, **kwargs)
+        if known.of_conditions and len(kwargs) == 1 and not args:
+            ((lookup, value),) = kwargs.items()
+            if type(value) in recipes.SIMPLE:  # the type is all that counts of it
+                shape.quick[name, lookup, type(value)] = child, child.attributes
+        return taken(queryset, child, values + call[1])
+
+    # Of calls that are among the quick ones, in C.
+    return _core.Step(name, grow).take if known.of_conditions else grow
+
+
+def taken(queryset: Any, shape: Shape, values: tuple[Any, ...]) -> Any:
+    """A queryset of that recipe, otherwise like the one given."""
+    new = _new(type(queryset))
+    own, its = new.__dict__, queryset.__dict__
+    own.update(shape.attributes)
+    own["_recipe"] = shape, values
+    if "_db" in its:
+        own["_db"] = its["_db"]
+    if "_hints" in its:
+        own["_hints"] = its["_hints"]
+    return new
+
+
+def method_of(grow: Grow, method: Callable[..., Any]) -> Any:
+    """The method of a queryset class."""
+
+    @functools.wraps(method)
+    def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return grow(self, args, kwargs)
+
+    return recorded
+
+
+# What Django's get(), first() and slices do to a queryset, as methods of it
+
+
+def _few(queryset: Any, *args: Any, **kwargs: Any) -> Any:
+    """As `get` limits it: enough rows to tell that there is more than one."""
+    queryset = QuerySet.filter(queryset, *args, **kwargs)
+    if queryset.query.can_filter() and not queryset.query.distinct_fields:
+        queryset = QuerySet.order_by(queryset)
+    queryset.query.set_limits(high=MAX_GET_RESULTS)
+    return queryset
+
+
+# Newer versions of Django leave an order alone that was cleared.
+_MAY_BE_UNORDERED = "default_ordering" in QuerySet.first.__code__.co_names
+
+
+def _one(queryset: Any) -> Any:
+    """As `first` limits it."""
+    if not queryset.ordered and not (_MAY_BE_UNORDERED and not queryset.query.default_ordering):
+        check = getattr(queryset, "_check_ordering_first_last_queryset_aggregation", None)
+        if check is not None:
+            check(method="first")
+        queryset = queryset.order_by("pk")
+    return QuerySet.__getitem__(queryset, slice(None, 1))
+
+
+def _limited(queryset: Any, start: int | None, stop: int | None) -> Any:
+    return QuerySet.__getitem__(queryset, slice(start, stop))
+
+
+OWN: dict[str, Callable[..., Any]] = {"_few": _few, "_one": _one, "_limited": _limited}
