@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -190,3 +191,26 @@ def test_without_a_span_around_a_hit_is_nobodys_event(default_cache, traced):
     doubled(1)
     doubled(1)
     assert [span.name.split()[1] for span in exporter.get_finished_spans()] == ["miss"]
+
+
+def test_it_goes_beside_prometheus_own_multiprocess_mode(default_cache, short_name, tmp_path):
+    """As under gunicorn: what prometheus_client counts comes from files, the host's does not."""
+    use()
+    zoocache.stats()
+    script = f"""
+import zoocache
+from prometheus_client import CollectorRegistry, Counter, generate_latest, multiprocess
+from zoocache.prometheus import ZooCacheCollector
+Counter("pages", "Of this site").inc()
+zoocache.configure(name={short_name!r}, size="1MiB")
+registry = CollectorRegistry()
+registry.register(ZooCacheCollector())
+multiprocess.MultiProcessCollector(registry)
+print(generate_latest(registry).decode())
+"""
+    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    for pages in (1, 2):
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
+        assert f"pages_total {pages}.0" in done.stdout, done.stderr
+        assert f'cause="absent",segment="{short_name}"}} 2.0' in done.stdout
