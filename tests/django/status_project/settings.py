@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 SECRET_KEY = "not a secret"
@@ -21,6 +22,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "zoocache.contrib.django",
     "birds",
+    *(["debug_toolbar"] if importlib.util.find_spec("debug_toolbar") else []),
 ]
 MIDDLEWARE = [
     "birds.strictly",

@@ -79,7 +79,7 @@ def check_installed(**kwargs: Any) -> list[CheckMessage]:
     return [
         Info(
             f"zoocache is used, and {_APP} is not in INSTALLED_APPS: everything is cached all the "
-            f"same, but there is neither `manage.py zoocache` nor the template tag.",
+            f"same, but there is no `manage.py zoocache`, no template tag and no status page.",
             hint=f'Add "{_APP}", or put "zoocache.I001" into SILENCED_SYSTEM_CHECKS.',
             id="zoocache.I001",
         )
