@@ -46,6 +46,7 @@ def run_python(folder: Path, *arguments: str, **environment: str) -> str:
 
 _OF_MODELS = """
     SECRET_KEY = "x"
+    USE_TZ = True
     INSTALLED_APPS = ["zoocache.contrib.django", "fresh_shop"]
     DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
     DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "fresh.sqlite3"}}

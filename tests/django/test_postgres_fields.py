@@ -37,6 +37,7 @@ def names(**lookups):
     return lambda: [item.name for item in rows.all()]
 
 of_items = Item.objects.filter(shop=OuterRef("pk")).order_by("pk")
+all_names = StringAgg("item__name", Value(","), default=None)
 READS = [
     names(tags__contains=["a"]),
     names(tags__overlap=["a", "x"]),
@@ -48,9 +49,9 @@ READS = [
     names(days__contains=[day]),
     lambda: list(Item.cached.order_by("pk").values_list("tags", "days")),
     lambda: list(Item.cached.order_by("pk").values_list(F("tags__0"))),
-    lambda: Item.cached.aggregate(x=ArrayAgg("name", distinct=True)),
-    lambda: Item.cached.aggregate(x=JSONBAgg("tags")),
-    lambda: list(Shop.cached.annotate(x=StringAgg("item__name", Value(","))).values("x")),
+    lambda: Item.cached.aggregate(x=ArrayAgg("name", distinct=True, default=None)),
+    lambda: Item.cached.aggregate(x=JSONBAgg("tags", default=None)),
+    lambda: list(Shop.cached.annotate(x=all_names).values("x")),
     lambda: list(Shop.cached.annotate(x=ArraySubquery(of_items.values("name"))).values("x")),
 ]
 
