@@ -7,6 +7,7 @@ that tells of it, which costs each some microseconds.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -123,6 +124,7 @@ def _tell(read: Read) -> None:
 
 _collected: ContextVar[list[Read] | None] = ContextVar("zoocache_collected", default=None)
 _collecting = 0
+_lock = threading.Lock()
 
 
 @contextmanager
@@ -131,15 +133,17 @@ def collecting() -> Iterator[list[Read]]:
     global _collecting
     found: list[Read] = []
     token = _collected.set(found)
-    _collecting += 1
-    listen_to_reads(_collect)
+    with _lock:
+        _collecting += 1
+        listen_to_reads(_collect)
     try:
         yield found
     finally:
         _collected.reset(token)
-        _collecting -= 1
-        if not _collecting:
-            ignore_reads(_collect)
+        with _lock:
+            _collecting -= 1
+            if not _collecting:
+                ignore_reads(_collect)
 
 
 def _collect(read: Read) -> None:
