@@ -7,6 +7,7 @@ that tells of it, which costs each some microseconds.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from typing import NamedTuple
 
 from zoocache import local
 from zoocache.sites import Fill, Label
+
+logger = logging.getLogger("zoocache")
 
 HIT, MISS, BYPASS = "hit", "miss", "bypass"
 
@@ -54,7 +57,7 @@ drops: list[Callable[[Drop], None]] = []
 
 
 def listen_to_reads(listener: Callable[[Read], None]) -> None:
-    """Calls it with each read of this process from now on. It must not raise."""
+    """Calls it with each read of this process from now on; one that raises, no more."""
     if listener not in reads:
         reads.append(listener)
     local.busy.add(_LISTENING)
@@ -69,7 +72,7 @@ def ignore_reads(listener: Callable[[Read], None]) -> None:
 
 
 def listen_to_drops(listener: Callable[[Drop], None]) -> None:
-    """Calls it with each invalidation by this process from now on. It must not raise."""
+    """Calls it with each invalidation by this process from now on; one that raises, no more."""
     if listener not in drops:
         drops.append(listener)
 
@@ -109,7 +112,11 @@ def dropped(tags: Iterable[str] | None, cause: str) -> None:
     if drops:
         drop = Drop(None if tags is None else frozenset(tags), cause)
         for listener in tuple(drops):
-            listener(drop)
+            try:
+                listener(drop)
+            except Exception:
+                ignore_drops(listener)
+                _log_broken(listener)
 
 
 def _since(began: float) -> float:
@@ -118,7 +125,15 @@ def _since(began: float) -> float:
 
 def _tell(read: Read) -> None:
     for listener in tuple(reads):
-        listener(read)
+        try:
+            listener(read)
+        except Exception:
+            ignore_reads(listener)
+            _log_broken(listener)
+
+
+def _log_broken(listener: object) -> None:
+    logger.exception("what listens to the cache raised, and is told no more: %r", listener)
 
 
 _collected: ContextVar[list[Read] | None] = ContextVar("zoocache_collected", default=None)

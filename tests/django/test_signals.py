@@ -172,3 +172,17 @@ def test_problems_are_logged_with_the_segment(sqlite, caplog):
     store.cache()
     store.log_once("something is wrong")
     assert caplog.records[-1].zoocache_segment == store.settings().name
+
+
+def test_a_listener_that_raises_is_told_no_more(sqlite, caplog):
+    def broken(event):
+        raise LookupError("of the listener")
+
+    notices.listen_to_reads(broken)
+    notices.listen_to_drops(broken)
+    for _ in range(2):
+        assert list(Category.cached.all()) == []
+        zoocache.invalidate("feathers")
+    assert notices.reads == notices.drops == []
+    told = [one for one in caplog.records if "told no more" in one.getMessage()]
+    assert [one.exc_info[0] for one in told] == [LookupError, LookupError]
