@@ -38,9 +38,26 @@ def of(told, kind):
     return [given for name, given in told if name == kind]
 
 
-def test_nobody_listens_and_nobody_is_busy(sqlite):
+def test_who_listens_is_busy_and_nobody_else(sqlite):
     assert notices.reads == notices.drops == []
-    assert not {one for one in local.busy if one == notices._LISTENING}
+    before = set(local.busy)
+    with notices.collecting():
+        assert len(local.busy - before) == 1
+    assert local.busy == before
+
+
+def test_two_threads_may_collect_at_once(sqlite, elsewhere):
+    def read(name):
+        with notices.collecting() as found:
+            list(Category.cached.filter(name=name))
+        return [one.kind for one in found]
+
+    with notices.collecting() as mine:
+        assert elsewhere(lambda: read("a")) == ["miss"]
+        assert mine == []
+        list(Category.cached.filter(name="b"))
+    assert [one.kind for one in mine] == ["miss"]
+    assert notices.reads == []
 
 
 def test_a_miss_and_hits_of_a_queryset(sqlite, told, queries):
