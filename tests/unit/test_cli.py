@@ -16,6 +16,7 @@ from zoocache import codec, config
 from zoocache.cli import app, commands, live, project, text
 from zoocache.cli.screen import Worker
 from zoocache.measure import SIZES
+from zoocache.monitor import hit_ratio
 from zoocache.shm import Cache, Segment, path_of, unlink
 
 assert commands  # they have joined the group
@@ -97,6 +98,8 @@ class TestStat:
         (site,) = found["sites"]
         assert site["name"].endswith("answer")
         assert (site["kind"], site["hits"], site["misses"]) == ("function", 99, 1)
+        assert found["hit_ratio"] == 0.99  # a miss counts once
+        assert "99.0 % of 100 gets" in run("stat").output
         assert found["seconds"]["miss"]["count"] == 1
         assert 0 < found["seconds"]["get"]["median"] <= found["seconds"]["get"]["p99"]
         assert re.search(r"\na miss takes   [0-9.]+ (µs|ms) \(median\), ", run("stat").output)
@@ -363,6 +366,11 @@ def test_bench_as_a_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sizes() -> None:
     shown = [text.size(n) for n in (0, 1023, 1024, 1 << 30, 1 << 52)]
     assert shown == ["0 B", "1,023 B", "1.0 KiB", "1.0 GiB", "4,096.0 TiB"]
+
+
+def test_hits_of_copies_count() -> None:
+    assert hit_ratio({"hits": 1, "local": 2, "misses": 1}) == 0.75
+    assert hit_ratio({"hits": 0, "local": 0, "misses": 0}) is None
 
 
 def test_short_times() -> None:

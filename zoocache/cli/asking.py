@@ -40,7 +40,7 @@ def stat(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     stats, entries, logs = found["counters"], found["entries"], found["logs"]
-    gets = stats["hits"] + stats["misses"]
+    gets = stats["hits"] + stats["local"] + stats["misses"]
     age = text.span(time.time() - found["made_or_cleared"])
     rows = [
         ("segment", f"{found['path']}: {text.size(found['size'])}, made or cleared {age} ago"),
