@@ -126,8 +126,11 @@ def decode_rows(data: bytes) -> list[tuple[Any, ...]]:
     cells = _unpack(data, _VERSION | _ROWS)
     if type(cells) is not list or not cells or type(cells[0]) is not int:
         raise StaleFormat("not rows")
+    width = cells[0]
+    if 0 < width == len(cells) - 1:  # one row
+        return [tuple(cells[1:])]
     rest = iter(cells)
-    width = next(rest)
+    next(rest)
     if 0 < width < len(cells) and (len(cells) - 1) % width == 0:
         return list(zip(*[rest] * width))  # noqa: B905 - the width divides the length
     if width != 0 or not all(type(cell) is list for cell in cells[1:]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -99,6 +100,38 @@ def mappings() -> Iterator[Mapping]:
                 seen.add(match["inode"])
                 gone = match["gone"] is not None
                 yield Mapping(int(folder.name), match["file"], int(match["inode"]), gone)
+
+
+class Process(NamedTuple):
+    """A process of this host."""
+
+    pid: int
+    age: float
+    """In seconds."""
+    own: int
+    """Bytes of memory that it does not share."""
+    stopped: bool
+    command: str
+
+
+def process(pid: int) -> Process | None:
+    """What /proc tells of a process; None if it is gone, or not to be seen."""
+    folder = Path(f"/proc/{pid}")
+    try:
+        # The name in front is in brackets, and may hold anything.
+        state, *fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        _, resident, shared, *_ = map(int, (folder / "statm").read_text().split())
+        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (OSError, ValueError):
+        return None
+    started = int(fields[18]) / os.sysconf("SC_CLK_TCK")
+    return Process(
+        pid,
+        time.clock_gettime(time.CLOCK_BOOTTIME) - started,
+        (resident - shared) * os.sysconf("SC_PAGE_SIZE"),
+        state in "Tt",
+        command.strip(),
+    )
 
 
 def pids_using(path: str) -> list[int]:

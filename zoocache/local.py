@@ -40,6 +40,7 @@ _COSTS = 500  # what is remembered of an entry beside its value and its tags
 _IMMUTABLE = frozenset(
     [type(None), bool, int, float, str, bytes, Decimal, date, datetime, time, timedelta, UUID]
 )
+_PLAIN = frozenset([type(None), bool, int, str, bytes])  # of which a memo tells values apart
 
 
 class Copy(NamedTuple):
@@ -53,14 +54,25 @@ class Copy(NamedTuple):
     stamp: int
     expiry: int
 
-    def keep_rows(self, key: bytes, rows: tuple[tuple[Any, ...], ...], site: int = 0) -> None:
-        """Serves rows for the key from now on, to whoever asks the map, if they can be shared."""
+    def keep_rows(
+        self,
+        key: bytes,
+        rows: tuple[tuple[Any, ...], ...],
+        site: int = 0,
+        memo: Any = None,
+        *values: Any,
+    ) -> None:
+        """Serves rows from now on, if they can be shared: to whoever asks the memo for these
+        values, if these are plain, else to whoever asks the map for the key."""
         cells = [*chain.from_iterable(rows)]
         # A row with a list in it, of an array, say, is each caller's own.
         if _IMMUTABLE.issuperset(map(type, cells)):
             tuples = len(rows) * sys.getsizeof(()) + 8 * (len(cells) + len(rows))
             size = tuples + sum(map(sys.getsizeof, cells)) + len(key)
-            self.map.put(key, rows, *self[1:], self._with_costs(size), site)
+            if memo is not None and _PLAIN.issuperset(map(type, values)):
+                memo._keep(values, rows, *self, self._with_costs(size), site)
+            else:
+                self.map.put(key, rows, *self[1:], self._with_costs(size), site)
 
     def keep_result(self, memo: Any, args: tuple[Any, ...], value: object, site: int = 0) -> None:
         """The same for the result of a function that was called with these arguments."""

@@ -93,7 +93,8 @@ def _write_datetime(d: datetime) -> bytes:
 
 def _read_datetime(data: bytes) -> datetime:
     year, month, day, hour, minute, second, fold, microsecond = _DATETIME.unpack_from(data)
-    zone = _read_zone(data[_DATETIME.size :])
+    # Of a naive one without the call, as above.
+    zone = _read_zone(data[_DATETIME.size :]) if len(data) > _DATETIME.size else None
     return datetime(year, month, day, hour, minute, second, microsecond, zone, fold=fold)
 
 

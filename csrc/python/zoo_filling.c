@@ -12,21 +12,16 @@
 
 struct filling {
     PyObject_HEAD PyTypeObject *model, *state;
-    PyObject *names;     /* of the values, a tuple */
-    PyObject *inside;    /* an instance's __dict__, with None for the values */
-    PyObject *of_state;  /* its _state's, but for the alias */
-    Py_ssize_t width;    /* of rows */
-    Py_ssize_t *columns; /* by name, where in a row its value is */
-};
-
-/* What instance() needs beside the row. */
-struct batch {
+    PyObject *names;                  /* of the values, a tuple */
+    PyObject *inside;                 /* an instance's __dict__, with None for the values */
+    PyObject *of_state;               /* its _state's, but for the alias */
     PyObject *state_name, *dict_name; /* "_state", "__dict__" */
-    PyObject *of_state;               /* with the alias */
+    Py_ssize_t width;                 /* of rows */
+    Py_ssize_t *columns;              /* by name, where in a row its value is */
 };
 
 /* An object of a class whose instances have a __dict__: this one. Takes it over; NULL: raised. */
-static PyObject *with_dict(PyTypeObject *type, PyObject *name, PyObject *dict)
+PyObject *zoo_with_dict(PyTypeObject *type, PyObject *name, PyObject *dict)
 {
     PyObject *made = dict == NULL ? NULL : new_object(type);
     /* As `made.__dict__ = dict`: from CPython 3.13 on, PyObject_GenericSetDict is not enough. */
@@ -36,7 +31,7 @@ static PyObject *with_dict(PyTypeObject *type, PyObject *name, PyObject *dict)
     return made;
 }
 
-static PyObject *instance(const struct filling *filling, const struct batch *batch, PyObject *row)
+static PyObject *instance(const struct filling *filling, PyObject *of_state, PyObject *row)
 {
     if (!PyTuple_Check(row) || PyTuple_Size(row) != filling->width) {
         PyErr_SetString(PyExc_ValueError,
@@ -44,51 +39,37 @@ static PyObject *instance(const struct filling *filling, const struct batch *bat
         return NULL;
     }
     PyObject *inside = PyDict_Copy(filling->inside);
-    PyObject *state = with_dict(filling->state, batch->dict_name, PyDict_Copy(batch->of_state));
+    PyObject *state = zoo_with_dict(filling->state, filling->dict_name, PyDict_Copy(of_state));
     bool good =
-        inside != NULL && state != NULL && PyDict_SetItem(inside, batch->state_name, state) == 0;
+        inside != NULL && state != NULL && PyDict_SetItem(inside, filling->state_name, state) == 0;
     Py_XDECREF(state);
     for (Py_ssize_t i = 0, n = PyTuple_Size(filling->names); good && i < n; i++)
         good = PyDict_SetItem(inside, PyTuple_GetItem(filling->names, i),
                               PyTuple_GetItem(row, filling->columns[i])) == 0;
     if (!good)
         Py_CLEAR(inside);
-    return with_dict(filling->model, batch->dict_name, inside);
-}
-
-static bool begin(struct batch *batch, const struct filling *filling, PyObject *alias)
-{
-    batch->state_name = PyUnicode_InternFromString("_state");
-    batch->dict_name = PyUnicode_InternFromString("__dict__");
-    batch->of_state = PyDict_Copy(filling->of_state);
-    return batch->state_name != NULL && batch->dict_name != NULL && batch->of_state != NULL &&
-           PyDict_SetItemString(batch->of_state, "db", alias) == 0;
-}
-
-static void end(struct batch *batch)
-{
-    Py_XDECREF(batch->state_name);
-    Py_XDECREF(batch->dict_name);
-    Py_XDECREF(batch->of_state);
+    return zoo_with_dict(filling->model, filling->dict_name, inside);
 }
 
 /* build(rows, alias) -> list */
 static PyObject *filling_build(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     const struct filling *filling = (const struct filling *)self;
-    struct batch batch;
     if (n != 2 || !PyTuple_Check(args[0])) {
         PyErr_SetString(PyExc_TypeError, "build() takes a tuple of rows, and an alias");
         return NULL;
     }
     Py_ssize_t count = PyTuple_Size(args[0]);
-    PyObject *list = begin(&batch, filling, args[1]) ? PyList_New(count) : NULL;
+    PyObject *of_state = PyDict_Copy(filling->of_state);
+    PyObject *list = of_state != NULL && PyDict_SetItemString(of_state, "db", args[1]) == 0
+                         ? PyList_New(count)
+                         : NULL;
     for (Py_ssize_t i = 0; list != NULL && i < count; i++) {
-        PyObject *made = instance(filling, &batch, PyTuple_GetItem(args[0], i));
+        PyObject *made = instance(filling, of_state, PyTuple_GetItem(args[0], i));
         if (made == NULL || PyList_SetItem(list, i, made) != 0)
             Py_CLEAR(list);
     }
-    end(&batch);
+    Py_XDECREF(of_state);
     return list;
 }
 
@@ -116,8 +97,8 @@ static bool set_columns(struct filling *filling, PyObject *columns)
 static bool set_inside(struct filling *filling)
 {
     filling->inside = PyDict_New();
-    bool good =
-        filling->inside != NULL && PyDict_SetItemString(filling->inside, "_state", Py_None) == 0;
+    bool good = filling->inside != NULL &&
+                PyDict_SetItem(filling->inside, filling->state_name, Py_None) == 0;
     for (Py_ssize_t i = 0, n = PyTuple_Size(filling->names); good && i < n; i++)
         good = PyDict_SetItem(filling->inside, PyTuple_GetItem(filling->names, i), Py_None) == 0;
     return good;
@@ -144,7 +125,10 @@ static PyObject *filling_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     filling->names = names;
     filling->width = width;
     filling->of_state = PyDict_Copy(of_state);
-    if (filling->of_state == NULL || !set_columns(filling, columns) || !set_inside(filling))
+    filling->state_name = PyUnicode_InternFromString("_state");
+    filling->dict_name = PyUnicode_InternFromString("__dict__");
+    if (filling->of_state == NULL || filling->state_name == NULL || filling->dict_name == NULL ||
+        !set_columns(filling, columns) || !set_inside(filling))
         Py_CLEAR(filling);
     return (PyObject *)filling;
 }
@@ -175,6 +159,8 @@ static void filling_dealloc(PyObject *self)
     Py_XDECREF(filling->names);
     Py_XDECREF(filling->inside);
     Py_XDECREF(filling->of_state);
+    Py_XDECREF(filling->state_name);
+    Py_XDECREF(filling->dict_name);
     PyMem_Free(filling->columns);
     free_object(self);
 }

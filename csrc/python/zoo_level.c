@@ -285,15 +285,20 @@ static PyObject *map_get(PyObject *self, PyObject *key)
     return value;
 }
 
+/* (value, dependency hashes, stamp) */
+PyObject *zoo_level_shown(const struct entry *entry)
+{
+    return Py_BuildValue("Oy#K", entry->value, (char *)entry->copy.deps,
+                         8 * (Py_ssize_t)entry->copy.n_deps, (unsigned long long)entry->copy.stamp);
+}
+
 /* find(key) -> (value, dependency hashes, stamp) | None */
 static PyObject *map_find(PyObject *self, PyObject *key)
 {
     struct entry *entry = get((struct map *)self, key);
     if (entry == NULL)
         Py_RETURN_NONE;
-    PyObject *found =
-        Py_BuildValue("Oy#K", entry->value, (char *)entry->copy.deps,
-                      8 * (Py_ssize_t)entry->copy.n_deps, (unsigned long long)entry->copy.stamp);
+    PyObject *found = zoo_level_shown(entry);
     Py_DECREF(entry);
     return found;
 }
@@ -407,7 +412,8 @@ int zoo_level_exec(PyObject *module)
     types->gate = types->entry == NULL ? NULL : add_type(module, &zoo_gate_spec, true);
     types->memo = types->gate == NULL ? NULL : add_type(module, &zoo_memo_spec, true);
     types->filling = types->memo == NULL ? NULL : add_type(module, &zoo_filling_spec, true);
-    return types->filling == NULL ? -1 : 0;
+    types->step = types->filling == NULL ? NULL : add_type(module, &zoo_step_spec, true);
+    return types->step == NULL ? -1 : 0;
 }
 
 int zoo_level_traverse(PyObject *module, visitproc visit, void *arg)
@@ -421,6 +427,7 @@ int zoo_level_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(types->gate);
     Py_VISIT(types->memo);
     Py_VISIT(types->filling);
+    Py_VISIT(types->step);
     return 0;
 }
 
@@ -435,5 +442,6 @@ int zoo_level_clear(PyObject *module)
     Py_CLEAR(types->gate);
     Py_CLEAR(types->memo);
     Py_CLEAR(types->filling);
+    Py_CLEAR(types->step);
     return 0;
 }

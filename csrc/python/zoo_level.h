@@ -1,4 +1,4 @@
-/* zoo_level.h - what zoo_level.c, zoo_memo.c, zoo_filling.c and zoo_door.c know of each other. */
+/* zoo_level.h - what zoo_level.c, the other types, and zoo_door.c know of each other. */
 #ifndef ZOO_LEVEL_H
 #define ZOO_LEVEL_H
 
@@ -10,7 +10,7 @@
 
 /* The types, of one interpreter: the module's state. */
 struct types {
-    PyTypeObject *level, *map, *entry, *gate, *memo, *filling;
+    PyTypeObject *level, *map, *entry, *gate, *memo, *filling, *step;
 };
 
 struct map;
@@ -70,6 +70,7 @@ static inline void free_object(PyObject *self)
 extern PyType_Spec zoo_level_spec, zoo_map_spec, zoo_entry_spec;
 PyObject *zoo_level_map(PyObject *level, PyObject *unused);
 struct entry *zoo_level_look(struct map *map, PyObject *key);
+PyObject *zoo_level_shown(const struct entry *entry);
 bool zoo_level_serve(struct map *map, PyObject *key, struct entry *entry);
 PyObject *zoo_level_put(struct map *map, PyObject *key, PyObject *value, PyObject *args);
 
@@ -78,6 +79,10 @@ extern PyType_Spec zoo_gate_spec, zoo_memo_spec;
 
 /* zoo_filling.c */
 extern PyType_Spec zoo_filling_spec;
+PyObject *zoo_with_dict(PyTypeObject *type, PyObject *name, PyObject *dict);
+
+/* zoo_step.c */
+extern PyType_Spec zoo_step_spec;
 
 int zoo_level_exec(PyObject *module);
 int zoo_level_traverse(PyObject *module, visitproc visit, void *arg);

@@ -114,25 +114,52 @@ static bool same_types(PyObject *one, PyObject *other)
     return true;
 }
 
-/* The value that a call gave before, a new reference, or NULL: it must be made. */
-static PyObject *remembered(const struct memo *memo, PyObject *args)
+/* What is kept of a call and may be served, a new reference, or NULL. */
+static struct entry *kept(const struct memo *memo, PyObject *args)
 {
-    const struct gate *gate = (const struct gate *)memo->gate;
     struct map *map = memo->map;
-    if (map == NULL || map->level != gate->level || PySet_Size(gate->busy) != 0)
+    if (map == NULL || map->level != ((const struct gate *)memo->gate)->level)
         return NULL;
-    PyObject *name = name_of(args), *value = NULL;
+    PyObject *name = name_of(args);
     if (name == NULL)
         return NULL;
     Py_INCREF(map);
     struct entry *entry = zoo_level_look(map, name);
-    if (entry != NULL && same_types(entry->key, name) && zoo_level_serve(map, name, entry)) {
-        value = entry->value;
-        Py_INCREF(value);
-    }
-    Py_XDECREF((PyObject *)entry);
+    if (entry != NULL && !(same_types(entry->key, name) && zoo_level_serve(map, name, entry)))
+        Py_CLEAR(entry);
     Py_DECREF(map);
+    return entry;
+}
+
+/* The value that a call gave before, a new reference, or NULL: it must be made. */
+static PyObject *remembered(const struct memo *memo, PyObject *args)
+{
+    struct entry *entry =
+        PySet_Size(((const struct gate *)memo->gate)->busy) != 0 ? NULL : kept(memo, args);
+    PyObject *value = entry == NULL ? NULL : entry->value;
+    Py_XINCREF(value);
+    Py_XDECREF((PyObject *)entry);
     return value;
+}
+
+/* get(args) -> value | None */
+static PyObject *memo_get(PyObject *self, PyObject *args)
+{
+    PyObject *value = PyTuple_CheckExact(args) ? remembered((struct memo *)self, args) : NULL;
+    if (value == NULL)
+        Py_RETURN_NONE;
+    return value;
+}
+
+/* find(args) -> (value, dependency hashes, stamp) | None: also while somebody is busy */
+static PyObject *memo_find(PyObject *self, PyObject *args)
+{
+    struct entry *entry = PyTuple_CheckExact(args) ? kept((struct memo *)self, args) : NULL;
+    if (entry == NULL)
+        Py_RETURN_NONE;
+    PyObject *found = zoo_level_shown(entry);
+    Py_DECREF(entry);
+    return found;
 }
 
 static PyObject *memo_call(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -261,6 +288,9 @@ static PyObject *memo_keep(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef memo_methods[] = {
+    {"get", memo_get, METH_O, "get(args) -> what the call gave, or None where it must be made"},
+    {"find", memo_find, METH_O,
+     "find(args) -> (value, deps, stamp) | None, also while somebody is busy"},
     {"_keep", memo_keep, METH_VARARGS,
      "_keep(args, value, map, entry_key, deps, stamp, expiry_ms, bytes) -> bool"},
     {"__reduce__", memo_reduce, METH_NOARGS, "its qualified name"},

@@ -28,3 +28,5 @@ Memo: Any = _door.Memo
 """See csrc/python/zoo_level.c."""
 Filling: Any = _door.Filling
 """See csrc/python/zoo_filling.c."""
+Step: Any = _door.Step
+"""See csrc/python/zoo_step.c."""

@@ -73,6 +73,16 @@ class ZooCache(BaseCache):
         self._start = f"dj={namespace}:"
         self._hashed = f"dj={namespace}*"
 
+    @property
+    def place(self) -> places.Place:
+        """Where its entries are."""
+        return self._place
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What drops all its entries."""
+        return self._tags
+
     def _key(self, key: Any, version: int | None) -> str:
         made = self.make_and_validate_key(key, version)
         if len(made) <= _LONGEST_KEY:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+from zoocache.contrib.django.procedures import tables_of
+
 # The other callables of a driver's cursor may run statements.
 _HARMLESS = frozenset([
     "close", "fetchall", "fetchmany", "fetchone", "mogrify", "nextset", "results", "row_factory",
@@ -64,8 +66,9 @@ class _Watched:
     def close(self) -> Any:
         return self.cursor.close()
 
-    def callproc(self, *args: Any, **kwargs: Any) -> Any:
-        return self._zoocache.unseen(self, super().callproc)(*args, **kwargs)  # type: ignore[misc]
+    def callproc(self, name: Any, *args: Any, **kwargs: Any) -> Any:
+        call = super().callproc  # type: ignore[misc]
+        return self._zoocache.unseen(self, call, tables_of(name))(name, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         found = super().__getattr__(name)  # type: ignore[misc]

@@ -15,7 +15,7 @@ from functools import cache
 from itertools import count
 from typing import Any, NamedTuple
 
-from django.conf import settings
+from django.core.signals import setting_changed
 from django.db.models import Model
 from django.db.models.base import ModelState
 from django.db.models.expressions import Col
@@ -32,11 +32,13 @@ from django.db.models.query import (
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import post_init, pre_init
 from django.db.models.utils import create_namedtuple_class
+from django.dispatch import receiver
 
 from zoocache.shm import _core
 
 Row = tuple[Any, ...]
-Converters = list[tuple[int, list[Any], Any]]
+Converters = list[tuple[int, Callable[..., Any], Any]]
+"""Columns, what converts their values, and their expressions, in the order to do it."""
 Build = Callable[[tuple[Row, ...], str], list[Any]]
 
 _numbers = count()
@@ -73,15 +75,15 @@ class Filler(NamedTuple):
     def _of_backend(self, state: Any) -> Converters:
         """By column, how values are converted before the fields see them, on one connection."""
         connection = state.connection
-        # Of what Django's own backends look at, nothing else changes while one is connected.
-        here = connection.ops, settings.USE_TZ
-        known: tuple[Any, Converters] | None = state.converters.get(self.number)
-        if known is not None and known[0] == here:
-            return known[1]
+        known: tuple[Any, int, Converters] | None = state.converters.get(self.number)
+        # Nothing else that Django's own backends look at changes while one is connected.
+        if known is not None and known[0] is connection.ops and known[1] == use_tz_changes:
+            return known[2]
         if len(state.converters) >= MOST_KNOWN:  # most of them of shapes that are forgotten
             state.converters.clear()
+        here = connection.ops, use_tz_changes
         converters = _converters(self.expressions, connection, own=False)
-        state.converters[self.number] = here, converters
+        state.converters[self.number] = *here, converters
         return converters
 
     def result(self, rows: tuple[Row, ...], connection: Any, alias: str) -> list[Any]:
@@ -94,9 +96,18 @@ class Filler(NamedTuple):
 MOST_KNOWN = 5_000
 """Of so many shapes a connection knows the converters."""
 
+use_tz_changes = 0
+"""How often the USE_TZ setting was changed: some backends convert what it says."""
+
+
+@receiver(setting_changed, dispatch_uid="zoocache.filling")
+def _note_use_tz(*, setting: str, **kwargs: Any) -> None:
+    global use_tz_changes
+    use_tz_changes += setting == "USE_TZ"
+
 
 def _converters(expressions: Iterable[Any], connection: Any, *, own: bool) -> Converters:
-    """By column, the converters of the fields themselves, or those that come before."""
+    """The converters of the fields themselves, or those that come before."""
     found = []
     for index, expression in enumerate(expressions):
         of_field = expression.output_field.get_db_converters(connection)
@@ -104,8 +115,7 @@ def _converters(expressions: Iterable[Any], connection: Any, *, own: bool) -> Co
         n = 0 if type(expression) is Col else len(of_expression) - len(of_field)
         first = [*connection.ops.get_db_converters(expression), *of_expression[:n]]
         wanted = of_expression[n:] if own else first
-        if wanted:
-            found.append((index, wanted, expression))
+        found += [(index, convert, expression) for convert in wanted]
     return found
 
 
@@ -118,12 +128,14 @@ def _is_steady(expression: Any) -> bool:
 
 
 def _converted(rows: Sequence[Row], converters: Converters, connection: Any) -> tuple[Row, ...]:
-    if not rows:
-        return ()
+    if len(rows) == 1:
+        values = list(rows[0])
+        for index, convert, expression in converters:
+            values[index] = convert(values[index], expression, connection)
+        return (tuple(values),)
     columns: list[Iterable[Any]] = [*zip(*rows, strict=True)]
-    for index, functions, expression in converters:
-        for convert in functions:
-            columns[index] = [convert(value, expression, connection) for value in columns[index]]
+    for index, convert, expression in converters if rows else ():
+        columns[index] = [convert(value, expression, connection) for value in columns[index]]
     return tuple(zip(*columns, strict=True))
 
 

@@ -135,20 +135,24 @@ class LazyQuerySet(QuerySet[M]):
         return plans.ask(question, self, alias) if found is None else found
 
     def _alias(self) -> str:
-        if self._db is not None:
-            return self._db
+        alias = self._db
+        if alias is not None:
+            return alias
         plain = not (router.routers or self.__dict__.get("_hints"))
         return DEFAULT_DB_ALIAS if plain else self.db
 
     def _fetch_all(self) -> None:
+        prefetched = self._prefetch_related_lookups
         if self._result_cache is None and self._recipe is not None:
-            if self._prefetch_related_lookups:
+            if not prefetched:
+                found = self._result_cache = self._answer(plans.ROWS)
+                if found is not None:
+                    return
+            else:
                 whole = plans.whole(self, self._alias(), self._fetch_parts)
                 if whole is not None:
                     self._result_cache, self._prefetch_done = whole, True
-            else:
-                self._result_cache = self._answer(plans.ROWS)
-        if self._result_cache is None or self._prefetch_related_lookups:
+        if self._result_cache is None or prefetched:
             super()._fetch_all()
 
     def _fetch_parts(self) -> None:
@@ -156,14 +160,18 @@ class LazyQuerySet(QuerySet[M]):
         super()._fetch_all()
 
     def __iter__(self) -> Iterator[Any]:
-        if self._result_cache is None or self._prefetch_related_lookups:
+        found = self._result_cache
+        if found is None or self._prefetch_related_lookups:
             self._fetch_all()
-        return iter(self._result_cache)
+            found = self._result_cache
+        return iter(found)
 
     def __len__(self) -> int:
-        if self._result_cache is None or self._prefetch_related_lookups:
+        found = self._result_cache
+        if found is None or self._prefetch_related_lookups:
             self._fetch_all()
-        return len(self._result_cache)
+            found = self._result_cache
+        return len(found)
 
     def count(self) -> int:
         found = None
@@ -222,8 +230,8 @@ def get(queryset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         ((lookup, value),) = kwargs.items()
         shape, values = queryset._recipe
         few = shape.quick.get(("_few", lookup, type(value)))
-        if few is not None and not few.has_prefetches:
-            found = plans.find(plans.ROWS, (few, (*values, value)), queryset._alias())
+        if few is not None and not few[0].has_prefetches:
+            found = plans.find(plans.ROWS, (few[0], (*values, value)), queryset._alias())
     if found is None:
         limited = queryset._few(*args, **kwargs)
         limited._fetch_all()
@@ -248,17 +256,17 @@ def _note_shape() -> None:
         _roots = {}
 
 
-def _learn(queryset: Any, key: Any, call: Call, step: steps.Step, args: Any, kwargs: Any) -> Any:
+def _learn(queryset: Any, key: Any, call: Call, known: steps.Method, args: Any, kwargs: Any) -> Any:
     """Lets Django make the call, for the first time of its kind."""
     shape, values = queryset._recipe
     plain = queryset._built()
     query = plain.query
-    result = step.method(plain, *args, **kwargs)
+    result = known.method(plain, *args, **kwargs)
     _note_shape()
-    if not step.is_known(query, call) or not isinstance(result, LazyQuerySet):
+    if not known.is_known(query, call) or not isinstance(result, LazyQuerySet):
         shape.children[key] = None
         return result
-    replay = step.replay(call, args, kwargs)
+    replay = known.replay(call, args, kwargs)
     child = shape.children[key] = Shape(shape, key, replay, len(call[1]), result)
     result._recipe = child, values + call[1]
     return result

@@ -25,7 +25,7 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.db.models.signals import post_init, pre_init
 
-from zoocache import codec, local, sites, store
+from zoocache import codec, local, notices, sites, store
 from zoocache.cacheable import computing, look_up, look_up_copy
 from zoocache.contrib.django import graphs
 from zoocache.contrib.django.connection import ConnectionState, state_of
@@ -46,8 +46,8 @@ class Question:
     name: str
     ask: Callable[[Any], Any]
     """Asks Django."""
-    answer: Callable[[Plan, Rows, str], Any]
-    """What the rows of its SELECT come to."""
+    answer: Callable[[Rows, str], Any] | None
+    """What the rows of its SELECT come to; None: instances, or the like, which the plan makes."""
 
 
 class Plan:
@@ -62,8 +62,10 @@ class Plan:
         self.filler: Filler | None = filler
         self.verified = filler is None
         """Is what the filler makes known to be what Django makes?"""
-        self.answer: Callable[[Rows, str], Any] = partial(question.answer, self)
+        self.answer: Callable[[Rows, str], Any] = question.answer or partial(_instances, self)
         """What rows come to, on the alias; None if Django must say."""
+        self.near: tuple[bytes, Any] = b"", None
+        """Copies by values alone: the digest of the session that they are of, and their memo."""
         shape, values = recipe
         shown = (question.name, named.model._meta.label, named.sql, named.width, ttl)
         self.own_token = _digest(shown, shape.told())
@@ -79,6 +81,21 @@ class Plan:
         """Does the name that it gives to the values' entry stand for this SELECT?"""
         return named.sql == self.sql and (not self.is_plain or _are_parameters(values, named))
 
+    def verify(self) -> None:
+        """What the filler makes is known to be what Django makes."""
+        assert self.filler is not None
+        self.verified = True
+        if not self.filler.own:
+            self.answer = self.filler.build
+
+    def memo_of(self, digest: bytes) -> Any:
+        """Where copies are kept by their values, of sessions with this digest."""
+        known, memo = self.near
+        if known != digest:
+            memo = local.memo(_nothing)
+            self.near = digest, memo
+        return memo
+
     def usable(self) -> bool:
         """Does nobody want to be told of the instances that it makes?"""
         return self.filler is None or self.filler.usable()
@@ -87,6 +104,10 @@ class Plan:
         """Reads rows from the segment into what is shared in this process."""
         rows = codec.decode_rows(data)
         return tuple(rows) if self.filler is None else self.filler.shared(rows, state)
+
+
+def _nothing(*values: Any) -> None:
+    """What a memo of rows computes."""
 
 
 def _digest(*told: Any) -> bytes:
@@ -113,17 +134,15 @@ def _instances(plan: Plan, rows: Rows, alias: str) -> list[Any] | None:
     return filler.build(rows, alias)
 
 
-def _number(plan: Plan, rows: Rows, alias: str) -> int:
+def _number(rows: Rows, alias: str) -> int:
     return rows[0][0]  # type: ignore[no-any-return]
 
 
-def _is_any(plan: Plan, rows: Rows, alias: str) -> bool:
+def _is_any(rows: Rows, alias: str) -> bool:
     return bool(rows)
 
 
-ROWS: Final = Question(
-    "rows", lambda queryset: list(queryset._iterable_class(queryset)), _instances
-)
+ROWS: Final = Question("rows", lambda queryset: list(queryset._iterable_class(queryset)), None)
 COUNT: Final = Question("count", QuerySet.count, _number)
 EXISTS: Final = Question("exists", QuerySet.exists, _is_any)
 
@@ -159,13 +178,19 @@ def find(question: Question, recipe: Recipe, alias: str) -> Any:
     state = _here.states.get(alias)
     if state is None:
         state = _here.states[alias] = state_of(connections[alias])
-    key = plan.token + state.session.digest() + key_of(values)
+    digest = state.session.digest()
+    known, memo = plan.near
+    if known == digest:
+        rows = memo.get(values)
+        if rows is not None:
+            return plan.answer(rows, alias)
+    key = plan.token + digest + key_of(values)
     copies = local.copies
     if copies is not None:
         rows = copies.get(key)
         if rows is not None:
             return plan.answer(rows, alias)
-    return _find_shared(plan, key, alias, state, None)
+    return _find_shared(plan, key, alias, state, None, digest, values)
 
 
 def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | None:
@@ -219,23 +244,40 @@ def _whole_key(recipe: Recipe, alias: str) -> bytes | None:
 
 def _find_when_busy(plan: Plan, values: tuple[Any, ...], alias: str) -> Any:
     """The same where something unusual is going on, perhaps in another thread."""
+    began = notices.clock()
+    answer, key = _find_carefully(plan, values, alias)
+    if answer is not None and notices.reads:
+        notices.hit(plan.site.label, _entry_of(key), began)
+    return answer
+
+
+def _find_carefully(plan: Plan, values: tuple[Any, ...], alias: str) -> tuple[Any, bytes]:
     state = state_of(connections[alias])
     state.settle()
     state.calm()
     dirty = state.written.dirty and state.reads_own_writes(plan.tables)
     if dirty or state.bypassed() or is_watched():
-        return None
-    key, newest, copies = _key(plan, state, values), state.newest(), local.copies
-    if copies is not None:
+        return None, b""
+    session, newest = state.session, state.newest()
+    digest, namespace = session.digest(), session.namespace()
+    rows = None
+    known, memo = plan.near
+    if known == digest and not namespace:
+        rows = look_up_copy(memo, values, newest=newest)
+    key, copies = plan.token + _within(digest, namespace) + key_of(values), local.copies
+    if rows is None and copies is not None:
         rows = look_up_copy(copies, key, newest=newest)
-        if rows is not None:
-            return plan.answer(rows, alias)
-    return _find_shared(plan, key, alias, state, newest)
+    if rows is not None:
+        return plan.answer(rows, alias), key
+    at = b"" if namespace else digest
+    return _find_shared(plan, key, alias, state, newest, at, values), key
 
 
 def _find_shared(
-    plan: Plan, key: bytes, alias: str, state: ConnectionState, newest: int | None
-) -> Any:
+    plan: Plan, key: bytes, alias: str, state: ConnectionState, newest: int | None,
+    digest: bytes, values: tuple[Any, ...],
+) -> Any:  # fmt: skip
+    """The same from the segment. With a digest, a copy for the values is that session's."""
     target = store.cache()
     if target is None or options().shadow:  # which wants to see the SQL
         return None
@@ -244,15 +286,18 @@ def _find_shared(
         return None
     plan.site.hits += 1
     if found.copy is not None:
-        found.copy.keep_rows(key, found.value, plan.site.number_in(target))
+        memo = plan.memo_of(digest) if digest else None
+        found.copy.keep_rows(key, found.value, plan.site.number_in(target), memo, *values)
     return plan.answer(found.value, alias)
 
 
 def _key(plan: Plan, state: ConnectionState, values: tuple[Any, ...]) -> bytes:
-    digest, namespace = state.session.digest(), state.session.namespace()
-    if namespace:
-        digest = blake2b(digest + namespace, digest_size=16).digest()
-    return plan.token + digest + key_of(values)
+    session = state.session
+    return plan.token + _within(session.digest(), session.namespace()) + key_of(values)
+
+
+def _within(digest: bytes, namespace: bytes) -> bytes:
+    return blake2b(digest + namespace, digest_size=16).digest() if namespace else digest
 
 
 def _entry_of(key: bytes) -> bytes:
@@ -281,7 +326,7 @@ def ask(question: Question, queryset: Any, alias: str) -> Any:
         shape.plans[place] = _UNPLANNED
     elif plan is not None and not plan.verified and seen and seen[0].rows:
         if _is_good(plan, seen[0], answer):
-            plan.verified = True  # not before: another thread may be looking
+            plan.verify()  # not before: another thread may be looking
         else:
             shape.plans[place] = _UNPLANNED
     return answer
@@ -300,7 +345,7 @@ def _is_good(plan: Plan, named: Named, answer: list[Any]) -> bool:
     filler, connection = plan.filler, named.connection
     assert filler is not None
     try:
-        rows = filler.shared(named.rows, state_of(connection))
+        rows = filler.shared([*map(tuple, named.rows)], state_of(connection))
         return same(filler.result(rows, connection, connection.alias), answer)
     except Exception:
         return False

@@ -82,8 +82,9 @@ class Shape:
         }
         self.children: dict[Any, Shape | None] = {}
         """By what is called; None: Django's business."""
-        self.quick: dict[tuple[str, str, type], Shape] = {}
-        """Some of them, by method, lookup and type of a call's only argument: most are such."""
+        self.quick: dict[tuple[str, str, type], tuple[Shape, dict[str, Any]]] = {}
+        """Some of them with their attributes, by method, lookup and type of a call's only argument:
+        most calls are such (csrc/python/zoo_step.c)."""
         self.plans: dict[Any, Any] = {}
         """See plans.py."""
 

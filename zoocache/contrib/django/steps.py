@@ -16,6 +16,7 @@ from django.db.models.query import MAX_GET_RESULTS
 
 from zoocache.contrib.django import lookups, recipes
 from zoocache.contrib.django.recipes import Call, Recipe, Shape
+from zoocache.shm import _core
 
 _new: Callable[[Any], Any] = object.__new__
 _UNKNOWN: Any = object()
@@ -24,7 +25,7 @@ Grow = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 """What a method does, from the queryset and the arguments of the call."""
 
 
-class Step:
+class Method:
     """A method that recipes know: how its arguments are taken and given again."""
 
     def __init__(self, method: Callable[..., Any], take: Callable[[Any, Any], Call | None]) -> None:
@@ -53,35 +54,30 @@ class Step:
 def growing(name: str, method: Callable[..., Any], take: Any, learn: Callable[..., Any]) -> Grow:
     """What a method does that goes into the recipe, or is Django's; `learn` makes the first call
     of its kind on a shape."""
-    step = Step(method, take)
-    of_conditions = step.of_conditions
+    known = Method(method, take)
 
     def grow(queryset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         recipe: Recipe | None = queryset._recipe
         if recipe is None:
             return method(queryset, *args, **kwargs)
         shape, values = recipe
-        kind: Any = None
-        if of_conditions and len(kwargs) == 1 and not args:  # most calls are such
-            ((lookup, value),) = kwargs.items()
-            kind = name, lookup, type(value)
-            child = shape.quick.get(kind)
-            if child is not None:
-                return taken(queryset, child, (*values, value))
         call = take(args, kwargs)
         if call is None:
             return method(queryset, *args, **kwargs)
         key = name, call[0]
         child = shape.children.get(key, _UNKNOWN)
         if child is _UNKNOWN:
-            return learn(queryset, key, call, step, args, kwargs)
+            return learn(queryset, key, call, known, args, kwargs)
         if child is None:
             return method(queryset, *args, **kwargs)
-        if kind is not None and kind[2] in recipes.SIMPLE:
-            shape.quick[kind] = child
+        if known.of_conditions and len(kwargs) == 1 and not args:
+            ((lookup, value),) = kwargs.items()
+            if type(value) in recipes.SIMPLE:  # the type is all that counts of it
+                shape.quick[name, lookup, type(value)] = child, child.attributes
         return taken(queryset, child, values + call[1])
 
-    return grow
+    # Of calls that are among the quick ones, in C.
+    return _core.Step(name, grow).take if known.of_conditions else grow
 
 
 def taken(queryset: Any, shape: Shape, values: tuple[Any, ...]) -> Any:
