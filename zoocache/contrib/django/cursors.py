@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 # The other callables of a driver's cursor may run statements.
@@ -24,9 +25,15 @@ _HARMLESS = frozenset([
 def watch(make: Callable[..., Any], state: Any) -> Callable[..., Any]:
     """A connection's `make_cursor` whose cursors report to the connection's state."""
 
+    watched: dict[type, Any] = {}
+
     def make_cursor(*args: Any, **kwargs: Any) -> Any:
         cursor = make(*args, **kwargs)
-        cursor.__class__ = _mixed(_Watched, type(cursor))  # type: ignore[arg-type]
+        kind = type(cursor)
+        try:
+            cursor.__class__ = watched[kind]
+        except KeyError:
+            cursor.__class__ = watched[kind] = _mixed(_Watched, kind)  # type: ignore[arg-type]
         cursor._zoocache = state
         return cursor
 
@@ -121,4 +128,7 @@ class _Rows(_Ending):
 
 @cache
 def _mixed(kind: type, cursor_class: type) -> Any:
-    return type(kind.__name__ + cursor_class.__name__, (kind, cursor_class), {})
+    # What Django asks of a cursor after each write, without the way over __getattr__.
+    plain = () if hasattr(cursor_class, "rowcount") else ("rowcount",)
+    namespace = {name: property(attrgetter(f"cursor.{name}")) for name in plain}
+    return type(kind.__name__ + cursor_class.__name__, (kind, cursor_class), namespace)

@@ -44,7 +44,7 @@ class Visibility(Transactions):
         if connection.needs_rollback or (self.begun and driver_says_broken(connection)):
             return "the transaction is broken"
         level = getattr(connection, "isolation_level", None)
-        if "SERIALIZABLE" in str(getattr(level, "name", level)).upper():
+        if level is not None and "SERIALIZABLE" in str(getattr(level, "name", level)).upper():
             return "the isolation level is SERIALIZABLE"
         return ""
 
