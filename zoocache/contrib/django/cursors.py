@@ -15,6 +15,9 @@ from functools import cache
 from operator import attrgetter
 from typing import Any
 
+from django.db.backends import utils
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 # The other callables of a driver's cursor may run statements.
 _HARMLESS = frozenset([
     "close", "fetchall", "fetchmany", "fetchone", "mogrify", "nextset", "results", "row_factory",
@@ -24,16 +27,19 @@ _HARMLESS = frozenset([
 
 def watch(make: Callable[..., Any], state: Any) -> Callable[..., Any]:
     """A connection's `make_cursor` whose cursors report to the connection's state."""
+    if getattr(make, "__func__", None) is BaseDatabaseWrapper.make_cursor:
+        connection = make.__self__  # type: ignore[attr-defined]
 
-    watched: dict[type, Any] = {}
+        def make_plain(cursor: Any) -> Any:
+            made = _mixed(_Watched, utils.CursorWrapper)(cursor, connection)
+            made._zoocache = state
+            return made
+
+        return make_plain
 
     def make_cursor(*args: Any, **kwargs: Any) -> Any:
         cursor = make(*args, **kwargs)
-        kind = type(cursor)
-        try:
-            cursor.__class__ = watched[kind]
-        except KeyError:
-            cursor.__class__ = watched[kind] = _mixed(_Watched, kind)  # type: ignore[arg-type]
+        cursor.__class__ = _mixed(_Watched, type(cursor))  # type: ignore[arg-type]
         cursor._zoocache = state
         return cursor
 

@@ -76,6 +76,9 @@ class Transactions:
         (local.busy.discard if self._is_usual() else local.busy.add)(self._token)
 
     def _is_usual(self) -> bool:
+        return self._is_nothing_open()
+
+    def _is_nothing_open(self) -> bool:
         connection = self.connection
         return not (
             self.begun

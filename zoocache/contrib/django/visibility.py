@@ -49,7 +49,7 @@ class Visibility(Transactions):
         return ""
 
     def _is_usual(self) -> bool:
-        return super()._is_usual() and not self.bypassed()
+        return self._is_nothing_open() and not self.bypassed()
 
     def reads_own_writes(self, tables: Iterable[str]) -> bool:
         """May a read of these tables see what this transaction has not committed?"""

@@ -83,7 +83,10 @@ def _update_tags(query: Any, keys: _Keys) -> set[str]:
     found = _pinned_rows(query, keys.pk)
     found.add(keys.any)
     for field, _, value in query.values:
-        key = keys.by_column.get(field.column)  # to hash a field itself is slow
+        # By identity, as what is slow of a field is to hash it, and to ask it.
+        key = keys.by_field.get(id(field), keys)
+        if key is keys:  # of another class of the table
+            key = keys.by_column.get(field.column)
         if key is None:
             continue
         if key is keys.pk:
@@ -126,6 +129,8 @@ class _Keys(NamedTuple):
     dimensions: frozenset[str]
     """The tags of all values of each of those."""
     by_column: dict[str, _Key]
+    by_field: dict[int, Any]
+    """The same by the identity of each of `fields`; None for those that are no keys."""
 
 
 def _keys(meta: Any) -> _Keys:
@@ -141,6 +146,7 @@ def _keys(meta: Any) -> _Keys:
         if isinstance(field, ForeignKey) and not field.primary_key
     ]
     pk = _key(meta.pk, tags.rows(table))
+    by_column = {key.field.column: key for key in (*foreign, pk)}
     made = _Keys(
         table,
         fields,
@@ -148,7 +154,8 @@ def _keys(meta: Any) -> _Keys:
         pk,
         foreign,
         frozenset(key.every for key in foreign),
-        {key.field.column: key for key in (*foreign, pk)},
+        by_column,
+        {id(field): by_column.get(field.column) for field in fields},
     )
     meta._zoocache_keys = made
     return made
