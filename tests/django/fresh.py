@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import zoocache
 
@@ -45,6 +46,7 @@ def run_python(folder: Path, *arguments: str, **environment: str) -> str:
 
 _OF_MODELS = """
     SECRET_KEY = "x"
+    USE_TZ = True
     INSTALLED_APPS = ["zoocache.contrib.django", "fresh_shop"]
     DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
     DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "fresh.sqlite3"}}
@@ -80,15 +82,20 @@ _BEGIN = """
 """
 
 
-def run_models(folder: Path, name: str, models: str, body: str) -> None:
+def run_models(
+    folder: Path, name: str, models: str, body: str, database: dict[str, Any] | None = None
+) -> None:
     """Runs the body in a project with these models beside `Shop`, and a segment of that name.
+
+    `database`, an entry of DATABASES, is a new file of SQLite's unless it is given.
 
     Its `check(reads, write)` says that the reads are hits, and that the write changes what each
     of them gives, which it returns.
     """
     body = textwrap.dedent(_BEGIN) + textwrap.dedent(body)
+    chosen = f"\nDATABASES = {{'default': {database!r}}}\n" if database else ""
     files = {
-        "settings.py": _OF_MODELS,
+        "settings.py": textwrap.dedent(_OF_MODELS) + chosen,
         "fresh_shop/__init__.py": "",
         "fresh_shop/models.py": textwrap.dedent(_MODELS) + textwrap.dedent(models),
         "check.py": body,

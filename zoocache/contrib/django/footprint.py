@@ -31,6 +31,13 @@ from zoocache.contrib.django.registry import perhaps_views
 # time zone, and the exceptions in them. A subclass of the user's lives elsewhere.
 _KNOWN_MODULES = frozenset(
     [
+        "django.contrib.postgres.aggregates.general",
+        "django.contrib.postgres.aggregates.statistics",
+        "django.contrib.postgres.expressions",
+        "django.contrib.postgres.fields.array",
+        "django.contrib.postgres.fields.hstore",
+        "django.contrib.postgres.fields.ranges",
+        "django.contrib.postgres.lookups",
         "django.db.models.aggregates",
         "django.db.models.expressions",
         "django.db.models.fields.json",
@@ -54,6 +61,12 @@ _UNKNOWN_NAMES = frozenset(
         "Random",
         "DatabaseDefault",
         "ExtraWhere",
+        # Of PostgreSQL: they depend on settings of the session, or on a dictionary.
+        "SearchLookup",
+        "TrigramSimilar",
+        "TrigramStrictWordSimilar",
+        "TrigramWordSimilar",
+        "Unaccent",
     ]
 )
 # Arguments by which an expression of a known class becomes SQL of the user's.
@@ -83,10 +96,26 @@ def _is_known(kind: type) -> bool:
     )
 
 
+# What django.contrib.postgres makes of a list.
+_ARRAY = {"function": "ARRAY", "template": "%(function)s[%(expressions)s]"}
+
+
+def _is_array(node: Any) -> bool:
+    return type(node) is expressions.Func and node.extra == _ARRAY
+
+
+def _is_time(field: Any) -> bool:
+    """Is it one of dates or times, perhaps in an array or a range?"""
+    return isinstance(field, (DateField, TimeField)) or (
+        hasattr(field, "base_field") and _is_time(field.base_field)
+    )
+
+
 def _has_own_sql(node: Any) -> bool:
-    if type(node) is Cast and isinstance(node.output_field, (DateField, TimeField)):
-        # 'now' and 'today' are dates to a database.
-        return type(node.get_source_expressions()[0]) is not expressions.Col
+    if type(node) is Cast and _is_time(node.output_field):
+        # The texts 'now' and 'today' are dates to a database.
+        source = node.get_source_expressions()[0]
+        return type(source) is not expressions.Col or not _is_time(source.output_field)
     if type(node) is expressions.Col:
         return not _has_plain_format(type(node.target))  # type: ignore[arg-type]
     if isinstance(node, expressions.CombinedExpression) and node.connector not in _OPERATORS:
@@ -125,7 +154,7 @@ class Footprint:
             }
             if node.sql not in own:
                 self.refuse("raw SQL is in it")
-        elif not _is_known(kind) or _has_own_sql(node):  # type: ignore[arg-type]
+        elif not _is_array(node) and (not _is_known(kind) or _has_own_sql(node)):  # type: ignore[arg-type]
             self.refuse(f"{kind.__module__}.{kind.__qualname__} is not known to be deterministic")
         elif kind is expressions.Window:
             self.has_window = True
