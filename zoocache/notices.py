@@ -7,6 +7,7 @@ that tells of it, which costs each some microseconds.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from typing import NamedTuple
 
 from zoocache import local
 from zoocache.sites import Fill, Label
+
+logger = logging.getLogger("zoocache")
 
 HIT, MISS, BYPASS = "hit", "miss", "bypass"
 
@@ -54,22 +57,21 @@ drops: list[Callable[[Drop], None]] = []
 
 
 def listen_to_reads(listener: Callable[[Read], None]) -> None:
-    """Calls it with each read of this process from now on. It must not raise."""
+    """Calls it with each read of this process from now on; one that raises, no more."""
     if listener not in reads:
         reads.append(listener)
-    local.busy.add(_LISTENING)
+    local.busy.add(listener)
 
 
 def ignore_reads(listener: Callable[[Read], None]) -> None:
     """Calls it no more."""
     if listener in reads:
         reads.remove(listener)
-    if not reads:
-        local.busy.discard(_LISTENING)
+    local.busy.discard(listener)
 
 
 def listen_to_drops(listener: Callable[[Drop], None]) -> None:
-    """Calls it with each invalidation by this process from now on. It must not raise."""
+    """Calls it with each invalidation by this process from now on; one that raises, no more."""
     if listener not in drops:
         drops.append(listener)
 
@@ -78,9 +80,6 @@ def ignore_drops(listener: Callable[[Drop], None]) -> None:
     """Calls it no more."""
     if listener in drops:
         drops.remove(listener)
-
-
-_LISTENING = "somebody listens"  # among the busy
 
 
 def clock() -> float:
@@ -109,7 +108,11 @@ def dropped(tags: Iterable[str] | None, cause: str) -> None:
     if drops:
         drop = Drop(None if tags is None else frozenset(tags), cause)
         for listener in tuple(drops):
-            listener(drop)
+            try:
+                listener(drop)
+            except Exception:
+                ignore_drops(listener)
+                _log_broken(listener)
 
 
 def _since(began: float) -> float:
@@ -118,31 +121,33 @@ def _since(began: float) -> float:
 
 def _tell(read: Read) -> None:
     for listener in tuple(reads):
-        listener(read)
+        try:
+            listener(read)
+        except Exception:
+            ignore_reads(listener)
+            _log_broken(listener)
 
 
-_collected: ContextVar[list[Read] | None] = ContextVar("zoocache_collected", default=None)
-_collecting = 0
+def _log_broken(listener: object) -> None:
+    logger.exception("what listens to the cache raised, and is told no more: %r", listener)
 
 
 @contextmanager
 def collecting() -> Iterator[list[Read]]:
     """A list that gets all reads of this thread or task, as they come."""
-    global _collecting
     found: list[Read] = []
     token = _collected.set(found)
-    _collecting += 1
-    listen_to_reads(_collect)
+
+    def collect(read: Read) -> None:
+        if _collected.get() is found:
+            found.append(read)
+
+    listen_to_reads(collect)  # one for each: threads begin and end as they like
     try:
         yield found
     finally:
         _collected.reset(token)
-        _collecting -= 1
-        if not _collecting:
-            ignore_reads(_collect)
+        ignore_reads(collect)
 
 
-def _collect(read: Read) -> None:
-    found = _collected.get()
-    if found is not None:
-        found.append(read)
+_collected: ContextVar[list[Read] | None] = ContextVar("zoocache_collected", default=None)

@@ -42,7 +42,7 @@ class Label(NamedTuple):
 
     def text(self) -> str:
         text = "\0".join(self)
-        over = len(text.encode()) - _TEXT
+        over = len(text.encode("utf-8", "replace")) - _TEXT
         if over <= 0:
             return text
         # The end of a dotted name says more than its start.
@@ -142,10 +142,9 @@ def place() -> str:
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         if module == "django.template.base" and frame.f_code.co_name == "render_annotated":
-            node = frame.f_locals["self"]
-            return f"{getattr(node.origin, 'template_name', None) or 'a template'}:{_line_of(node)}"
+            return _place_in_template(frame.f_locals.get("self"))
         if module in _VIEWS and frame.f_code.co_name == "dispatch":
-            view = type(frame.f_locals["self"])
+            view = type(frame.f_locals.get("self"))
             return f"{view.__module__}.{view.__qualname__}"
         if module.partition(".")[0] not in _LIBRARIES:
             return f"{module}:{frame.f_lineno}" if _is_of_the_project(frame) else ""
@@ -155,8 +154,10 @@ def place() -> str:
     return ""
 
 
-def _line_of(node: Any) -> int:
-    return int(getattr(getattr(node, "token", None), "lineno", None) or 0)
+def _place_in_template(node: Any) -> str:
+    name = getattr(getattr(node, "origin", None), "template_name", None) or "a template"
+    line = getattr(getattr(node, "token", None), "lineno", None)
+    return f"{name}:{line}" if line else str(name)
 
 
 def _is_of_the_project(frame: object) -> bool:

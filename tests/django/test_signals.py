@@ -38,9 +38,26 @@ def of(told, kind):
     return [given for name, given in told if name == kind]
 
 
-def test_nobody_listens_and_nobody_is_busy(sqlite):
+def test_who_listens_is_busy_and_nobody_else(sqlite):
     assert notices.reads == notices.drops == []
-    assert not {one for one in local.busy if one == notices._LISTENING}
+    before = set(local.busy)
+    with notices.collecting():
+        assert len(local.busy - before) == 1
+    assert local.busy == before
+
+
+def test_two_threads_may_collect_at_once(sqlite, elsewhere):
+    def read(name):
+        with notices.collecting() as found:
+            list(Category.cached.filter(name=name))
+        return [one.kind for one in found]
+
+    with notices.collecting() as mine:
+        assert elsewhere(lambda: read("a")) == ["miss"]
+        assert mine == []
+        list(Category.cached.filter(name="b"))
+    assert [one.kind for one in mine] == ["miss"]
+    assert notices.reads == []
 
 
 def test_a_miss_and_hits_of_a_queryset(sqlite, told, queries):
@@ -172,3 +189,17 @@ def test_problems_are_logged_with_the_segment(sqlite, caplog):
     store.cache()
     store.log_once("something is wrong")
     assert caplog.records[-1].zoocache_segment == store.settings().name
+
+
+def test_a_listener_that_raises_is_told_no_more(sqlite, caplog):
+    def broken(event):
+        raise LookupError("of the listener")
+
+    notices.listen_to_reads(broken)
+    notices.listen_to_drops(broken)
+    for _ in range(2):
+        assert list(Category.cached.all()) == []
+        zoocache.invalidate("feathers")
+    assert notices.reads == notices.drops == []
+    told = [one for one in caplog.records if "told no more" in one.getMessage()]
+    assert [one.exc_info[0] for one in told] == [LookupError, LookupError]

@@ -350,7 +350,6 @@ class _Read:
 
     def _fill(self, key: bytes, sql: str, params: Any) -> _Filled:
         with self.site.filling(self.target) as fill:
-            fill.landed(False, 0)
             filled = self._fill_noted(key, sql, params, fill)
         notices.miss(self.site.label, key, fill, self.refusal)
         return filled
@@ -359,6 +358,7 @@ class _Read:
         stamp = self.state.fill_stamp(self.target)
         points.reach("fill:stamped")
         result = self._execute_compiled(sql, params)
+        fill.landed(False, 0)  # as long as nothing else is known
         points.reach("fill:read")
         if stamp is None:
             reason = "an unfinished SELECT, or a transaction of unknown age, pins what is read"
