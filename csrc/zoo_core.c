@@ -20,6 +20,8 @@ static const struct zoo_core core = {
     .local_hash = zoo_local_hash,
     .local_verify = zoo_local_verify,
     .local_count = zoo_local_count,
+    .announce = zoo_announce,
+    .settle_named = zoo_settle_named,
     .site_hits = zoo_site_hits,
 };
 

@@ -440,6 +440,9 @@ struct zoo_core {
     int (*local_verify)(zoo_seg *seg, struct zoo_copy *copy);
     void (*local_count)(zoo_seg *seg, uint64_t hits);
     void (*site_hits)(zoo_seg *seg, uint64_t site, uint64_t n);
+    int (*announce)(zoo_seg *seg, const char *tags, size_t tags_len, const char *session,
+                    uint32_t quarantine_ms, uint64_t *ticket);
+    int (*settle_named)(zoo_seg *seg, uint64_t ticket, int end, const char *tags, size_t tags_len);
 };
 
 /* zoo_modify.c */

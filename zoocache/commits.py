@@ -40,7 +40,7 @@ class Announcement:
                 target = store.cache() or store.writer()
                 if target is None:
                     return
-                intent = Intent(target)
+                intent = target.intent()
                 self._intents.append(intent)
                 if intent.announce(self._announced, self._session, self._quarantine):
                     return

@@ -26,7 +26,7 @@ from typing import Any
 from zoocache import codec, config, host, isolation, local, store
 from zoocache.exceptions import SegmentError
 from zoocache.scalars import WRITERS
-from zoocache.shm import Cache, Segment, path_of, unlink
+from zoocache.shm import Cache, Outcome, Segment, path_of, unlink
 from zoocache.shm.events import events
 from zoocache.shm.explain import State, explain
 from zoocache.shm.look import shape_of
@@ -260,7 +260,9 @@ def _probe(thing: Any, target: Cache) -> Probe:
 
 def _probe_tags(label: str, tags: set[str], target: Cache) -> Probe:
     key = f"zoocache.testing:{os.getpid()}:{next(_probes)}"
-    target.fill(key, b"", target.stamp(), tags=tags)
+    outcome = target.fill(key, b"", target.stamp(), tags=tags)
+    if outcome is not Outcome.STORED:
+        raise AssertionError(f"{label} cannot be watched: {outcome.name.lower()}")
 
     def look() -> str:
         state = explain(target, key).state

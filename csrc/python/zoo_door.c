@@ -26,6 +26,7 @@ static void free_door(struct door *door)
     Py_DECREF(door->owner);
     Py_DECREF(door->on_error);
     Py_DECREF(door->outcomes);
+    Py_DECREF((PyObject *)door->intent);
     PyMem_Free(door);
 }
 
@@ -100,6 +101,7 @@ static PyMethodDef operations[] = {
     {"set_many", FAST(zoo_door_set_many), METH_FASTCALL | METH_KEYWORDS,
      "set_many({key: value}, *, ttl=None, tags=()) -> {key: Outcome}"},
     {"invalidate", FAST(zoo_door_invalidate), METH_FASTCALL, "invalidate(*tags)"},
+    {"intent", zoo_door_intent, METH_NOARGS, "intent() -> Intent"},
 };
 enum { OPERATIONS = sizeof operations / sizeof *operations };
 
@@ -108,7 +110,7 @@ static PyObject *bind(PyObject *module, PyObject *args)
 {
     unsigned long long table, address;
     PyObject *owner, *on_error, *outcomes;
-    (void)module;
+    PyTypeObject *intent = ((struct types *)zoo_level_state(module))->intent;
     if (!PyArg_ParseTuple(args, "KKOOO!", &table, &address, &owner, &on_error, &PyTuple_Type,
                           &outcomes))
         return NULL;
@@ -116,10 +118,11 @@ static PyObject *bind(PyObject *module, PyObject *args)
     struct door *door = PyMem_Malloc(sizeof *door);
     if (door == NULL)
         return PyErr_NoMemory();
-    *door = (struct door){(zoo_seg *)(uintptr_t)address, owner, on_error, outcomes};
+    *door = (struct door){(zoo_seg *)(uintptr_t)address, owner, on_error, outcomes, intent};
     Py_INCREF(owner);
     Py_INCREF(on_error);
     Py_INCREF(outcomes);
+    Py_INCREF((PyObject *)intent);
     PyObject *capsule = PyCapsule_New(door, capsule_name, close_door);
     if (capsule == NULL) {
         free_door(door);

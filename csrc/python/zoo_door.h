@@ -18,6 +18,7 @@ struct door {
     PyObject *owner;    /* the Segment: keeps the handle open */
     PyObject *on_error; /* (status, key or tag) -> the exception to raise */
     PyObject *outcomes; /* a tuple of Outcome members, by their number */
+    PyTypeObject *intent;
 };
 
 /* Of a function's `self`. */
@@ -40,6 +41,9 @@ bool zoo_door_text(const struct door *door, PyObject *object, struct zoo_text *t
 PyObject *zoo_door_get(PyObject *self, PyObject *key);
 PyObject *zoo_door_find(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *zoo_door_get_many(PyObject *self, PyObject *keys);
+
+/* zoo_intent_door.c */
+PyObject *zoo_door_intent(PyObject *self, PyObject *unused);
 
 /* zoo_door_write.c */
 PyObject *zoo_door_set(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names);

@@ -1,5 +1,7 @@
 """How gunicorn serves the atlas: `gunicorn atlas.wsgi` in this folder reads this file."""
 
+from zoocache.contrib.gunicorn import child_exit  # noqa: F401
+
 bind = "127.0.0.1:8000"
 workers = 4
 worker_class = "gthread"

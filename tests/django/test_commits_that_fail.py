@@ -341,11 +341,11 @@ def test_a_pooler_between_proves_nothing(
     written.finish(End.UNKNOWN)
     own = _session_number()
     monkeypatch.setattr(sessions, "_number_of", lambda connection: own + 1)
-    state_of(server).session._name = None
+    state_of(server).session._named = None
     the.look()
     assert len(the.in_quarantine()) == 1
     monkeypatch.undo()
-    state_of(server).session._name = None
+    state_of(server).session._named = None
     the.look()
     assert the.in_quarantine() == []
 

@@ -34,7 +34,7 @@ def answer(cache: Cache, command: str, *arguments: Any) -> Any:
     if command == "pid":
         return os.getpid()
     if command == "announce":
-        under_way.append(Intent(cache))
+        under_way.append(cache.intent())
         return under_way[-1].announce(arguments[0], "", 0)
     if command == "reap":
         return reap(cache)

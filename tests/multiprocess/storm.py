@@ -41,7 +41,7 @@ import traceback
 
 from zoocache import local
 from zoocache.shm import MIN_SIZE, Cache, Outcome, Segment
-from zoocache.shm.intent import End, Intent
+from zoocache.shm.intent import End
 
 SURVIVORS = 3
 VICTIMS = 4
@@ -255,7 +255,7 @@ class Worker:
     def write_announced(self) -> None:
         """As a COMMIT: nobody is served the old row from the announcement on."""
         row = self.own_row()
-        intent = Intent(self.cache)
+        intent = self.cache.intent()
         if self.misuse != "no-invalidate":
             intent.announce([f"row:{row}"], "", 0)
         self.board.row[row] += 1

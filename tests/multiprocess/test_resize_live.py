@@ -297,7 +297,7 @@ def old(name: str) -> Iterator[Cache]:
 @pytest.fixture
 def resizer(old: Cache) -> Iterator[tuple[Intent, int]]:
     """A process that resizes `old` and waits for the commit; the segment is retired."""
-    intent = Intent(old)
+    intent = old.intent()
     assert intent.announce(["elsewhere"], "session", 1.0)
     pid = os.fork()
     if pid == 0:
@@ -404,11 +404,11 @@ def test_a_drop_right_after_the_file_was_removed(name: str, drop: Callable[[Cach
 def test_a_commit_is_settled_right_after_the_file_was_removed(name: str) -> None:
     for _ in range(20):
         before = Cache(Segment(name, MIN_SIZE))
-        intent = Intent(before)
+        intent = before.intent()
         assert intent.announce(["row"], "session", 1.0)
         opened_anew(before)
         assert not intent.settle(End.COMMITTED)  # so its tags are invalidated by the name
-        assert not Intent(before).announce(["row"], "session", 1.0)
+        assert not before.intent().announce(["row"], "session", 1.0)
 
 
 def test_invalidate_after_the_file_was_removed(old: Cache) -> None:

@@ -142,10 +142,14 @@ def test_a_greenlet_that_waits_for_another_lets_the_others_work(start: Callable[
     assert Cache(Segment(site.name)).stats()["waited"] == 1
 
 
-def test_gunicorns_hook_ends_what_a_dead_worker_announced(start: Callable[..., Site]) -> None:
-    """At once, by the master: nobody asks for anything."""
-    options = ["--config", "reaping.conf.py"]
-    site = start(Site, *options, SITE_MUTATION="dies-before-invalidating")
+@pytest.mark.parametrize("preload", [False, True])
+def test_gunicorns_hook_ends_what_a_dead_worker_announced(
+    start: Callable[..., Site], preload: bool
+) -> None:
+    """At once, by the master, whether it has the segment open or not: nobody asks for anything."""
+    options = ["--config", "reaping.conf.py", *(["--preload"] if preload else [])]
+    more = {"SITE_OPEN_BEFORE_FORK": "1"} if preload else {}
+    site = start(Site, *options, SITE_MUTATION="dies-before-invalidating", **more)
     check_write_is_seen(site, "row", "save", pk=1)
     with pytest.raises((ConnectionError, HTTPException)):
         site.write("update", 1, 666)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zoocache import store
 from zoocache.commits import Announcement
 from zoocache.shm import Cache, resize
-from zoocache.shm.intent import End, Intent, quarantined, resolve
+from zoocache.shm.intent import End, quarantined, resolve
 
 MOST_LANES = 64
 
@@ -43,7 +43,7 @@ def test_in_the_successor_of_a_segment_that_was_replaced_meanwhile(default_cache
 
 def test_where_no_lane_was_free_for_it(default_cache: Cache) -> None:
     """All miss for the length of a quarantine, but from the announcement on, not from its end."""
-    others = [Intent(default_cache) for _ in range(MOST_LANES)]
+    others = [default_cache.intent() for _ in range(MOST_LANES)]
     for other in others:
         assert other.announce(["else"], "", 60.0)
     announcement = unknown()

@@ -15,7 +15,7 @@ import zoocache
 from zoocache import config, doctor, host
 from zoocache.doctor import Finding, Level
 from zoocache.shm import Cache, Segment, path_of, resize, unlink
-from zoocache.shm.intent import End, Intent, reap
+from zoocache.shm.intent import End, reap
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
@@ -144,7 +144,7 @@ def test_another_users_segment(default_cache: Cache, monkeypatch: pytest.MonkeyP
 
 
 def test_commits_of_the_dead_and_of_unknown_outcome(default_cache: Cache) -> None:
-    intent = Intent(default_cache)
+    intent = default_cache.intent()
     with another_process(lambda: intent.announce(["t"], "db 42", 3)) as pid:
         assert not any("died" in one.what for one in found(Level.NOTE))
         kill(pid)
@@ -158,7 +158,7 @@ def test_commits_of_the_dead_and_of_unknown_outcome(default_cache: Cache) -> Non
 
 def test_everybody_misses(default_cache: Cache) -> None:
     """Commits that cannot be waited for, when the segment is replaced."""
-    intent = Intent(default_cache)
+    intent = default_cache.intent()
     intent.announce(["t"], "", 3)
     resize(default_cache.segment.name, 1 << 20, wait=0)
     assert "nobody hits for" in only(*BAD).what

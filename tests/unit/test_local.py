@@ -600,7 +600,7 @@ class TestOtherProcesses:
                 elif what == "clear":
                     cache.clear()
                 elif what == "announce":
-                    announced = Intent(cache)
+                    announced = cache.intent()
                     announced.announce(["tag"], "", 0)
                 elif what == "settle":
                     announced.settle(End.COMMITTED)

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from zoocache.shm import MIN_SIZE, Cache, Segment
-from zoocache.shm.intent import End, Intent
+from zoocache.shm.intent import End
 from zoocache.shm.look import CELLS, Asked, census, owner_pids, shape_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -59,7 +59,7 @@ def test_a_census_of_some_buckets_is_extrapolated(segment_name: str) -> None:
 
 def test_what_is_announced_is_told(cache: Cache) -> None:
     cache.set("key", b"v", tags=["t"])
-    intent = Intent(cache)
+    intent = cache.intent()
     intent.announce(["t"], "", 0)
     assert census(cache).pending == 1
     assert shape_of(cache).active_lanes == 1

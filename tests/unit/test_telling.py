@@ -15,7 +15,7 @@ from zoocache.exceptions import InvalidKeyError, TagError
 from zoocache.shm import Cache
 from zoocache.shm.events import events, hash_of
 from zoocache.shm.explain import State
-from zoocache.shm.intent import End, Intent, reap
+from zoocache.shm.intent import End, reap
 from zoocache.telling import Names, dropped, label_of, read_key, why_key, why_tag, written_key
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -80,7 +80,7 @@ def test_names_from_events_do_not_grow_without_end(
 def test_tags_that_are_dropped_together_are_one(cache: Cache) -> None:
     names = Names(cache)
     cache.invalidate("a:1", "a:2")
-    intent = Intent(cache)
+    intent = cache.intent()
     intent.announce(["b", "c", "d"], "", 0)
     intent.settle(End.COMMITTED)
     ring = events(cache)
@@ -97,7 +97,7 @@ def test_what_the_reaper_drops_has_no_name(cache: Cache) -> None:
     pid = os.fork()
     if pid == 0:
         try:
-            Intent(cache).announce(["b", "c", "d"], "", 0)
+            cache.intent().announce(["b", "c", "d"], "", 0)
         finally:
             os._exit(0)
     os.waitpid(pid, 0)

@@ -15,6 +15,7 @@ from zoocache.exceptions import (
     ZooCacheError,
 )
 from zoocache.shm._core import bind, ffi, lib
+from zoocache.shm.intent import Intent
 from zoocache.shm.segment import Segment
 
 _KEYS_AT_ONCE = 64 * 1024  # bytes
@@ -129,6 +130,8 @@ class Cache:
     since its stamp is never served. `deps` are dependency hashes from
     `get_with_deps`, joined. ValueError for a stamp that is none.
     """
+    intent: Callable[[], Intent]
+    """A commit that is to be announced."""
     invalidate: Callable[..., None]
     """Makes stale, in every process, all that depends on one of these tags and was begun before."""
 

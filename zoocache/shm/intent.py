@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from zoocache.shm._core import ffi, lib
-from zoocache.shm.cache import Cache, status_error
+
+if TYPE_CHECKING:
+    from zoocache.shm.cache import Cache
 
 MOST_TAGS: int = lib.ZOO_LANE_TAGS
 """An intent of more tags announces everything."""
 
 _MOST_QUARANTINED: int = lib.ZOO_LANES
-_TICKET = ffi.typeof("uint64_t *")
 
 
 class End(enum.IntEnum):
@@ -26,53 +27,28 @@ class End(enum.IntEnum):
     """It may still take effect: the tags stay announced for the intent's quarantine."""
 
 
-class Intent:
+class Intent(Protocol):
     """One announcement: what depends on a tag of it misses until `settle`.
 
-    `tags` None announces everything. `session` names the database session, at
-    most 63 bytes of it, for whoever must find out whether it is gone;
-    `quarantine` is how long, in seconds, the announcement outlives a process
-    that dies before it settles, or a commit whose outcome is unknown.
+    `Cache.intent()` makes one, which is not announced yet: so an asynchronous exception
+    cannot come between the announcement and the only one who can settle it.
     """
 
-    __slots__ = ("_handle", "_tags", "_ticket")
-
-    def __init__(self, cache: Cache) -> None:
-        self._handle = cache.segment.handle
-        self._tags = b""  # for the ring of events: a lane has hashes only
-        self._ticket = ffi.new(_TICKET)
-
-    def announce(self, tags: Iterable[str] | None, session: str, quarantine: float) -> bool:
+    def announce(self, tags: Iterable[str] | None, session: str, quarantine: float, /) -> bool:
         """False if the segment was retired: its successor must be told, too.
 
-        The object exists before, so that an asynchronous exception cannot come
-        between the announcement and the only one who can settle it.
+        `tags` None announces everything. `session` names the database session, at
+        most 63 bytes of it, for whoever must find out whether it is gone;
+        `quarantine` is how long, in seconds, the announcement outlives a process
+        that dies before it settles, or a commit whose outcome is unknown.
         """
-        packed = b"" if tags is None else "\0".join(tags).encode("utf-8", "surrogatepass")
-        self._tags = packed
-        status = lib.zoo_announce(
-            self._handle,
-            ffi.NULL if tags is None else packed,
-            len(packed),
-            session.encode(),
-            int(quarantine * 1000),
-            self._ticket,
-        )
-        if status < 0:
-            raise status_error(status, tags)
-        return bool(status != lib.ZOO_RETIRED)
 
-    def settle(self, end: End) -> bool:
+    def settle(self, end: End, /) -> bool:
         """Ends the announcement; False if its tags must be invalidated otherwise.
 
         That is so where no lane was free for it, where another process took it
         over because this one seemed dead, and in a segment that was retired.
         """
-        ticket, tags = self._ticket[0], self._tags
-        if not ticket:
-            return False
-        status = lib.zoo_settle_named(self._handle, ticket, end, tags, len(tags))
-        return bool(status == lib.ZOO_OK)
 
 
 class Quarantined(NamedTuple):

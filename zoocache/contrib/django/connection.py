@@ -117,7 +117,8 @@ class ConnectionState(Visibility):
         context: dict[str, Any],
     ) -> Any:
         """The execute wrapper: sees what the compilers do not."""
-        self.settle()
+        if self.begun or self.written.owed:
+            self.settle()
         if not self.begun and self.in_transaction():
             self._begin(_now())
         frame = current_frame()
@@ -126,7 +127,11 @@ class ConnectionState(Visibility):
         if self._depth:
             if self._chunked:
                 self._await(context["cursor"])
-            return self.in_the_open(execute, sql, params, many, context)  # other wrappers
+            depth, self._depth = self._depth, 0  # other wrappers may run statements
+            try:
+                return execute(sql, params, many, context)
+            finally:
+                self._depth = depth
         self.stir()
         text = sql if isinstance(sql, str) else text_of(sql, context)
         effect = effect_of(text)
@@ -226,7 +231,7 @@ class ConnectionState(Visibility):
     def _await(self, cursor: Any) -> None:
         """The cursor's rows are read later: until its end, a snapshot may be pinned."""
         watch_end(cursor, self)
-        self.unfinished.add(cursor)
+        self.unfinished.add(id(cursor))
         self.stir()
 
     def _hold(self, cursor: Any) -> None:

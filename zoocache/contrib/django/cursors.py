@@ -12,9 +12,17 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
+from django.db.backends import utils
+from django.db.backends.base import base
+
 from zoocache.contrib.django.procedures import tables_of
+
+_MAKE_CURSOR: Any = base.BaseDatabaseWrapper.make_cursor
+if _MAKE_CURSOR.__globals__ is not vars(base):
+    _MAKE_CURSOR = None  # somebody has put another in its place
 
 # The other callables of a driver's cursor may run statements.
 _HARMLESS = frozenset([
@@ -25,6 +33,15 @@ _HARMLESS = frozenset([
 
 def watch(make: Callable[..., Any], state: Any) -> Callable[..., Any]:
     """A connection's `make_cursor` whose cursors report to the connection's state."""
+    if getattr(make, "__func__", None) is _MAKE_CURSOR:
+        connection = make.__self__  # type: ignore[attr-defined]
+
+        def make_plain(cursor: Any) -> Any:
+            made = _mixed(_Watched, utils.CursorWrapper)(cursor, connection)
+            made._zoocache = state
+            return made
+
+        return make_plain
 
     def make_cursor(*args: Any, **kwargs: Any) -> Any:
         cursor = make(*args, **kwargs)
@@ -124,4 +141,7 @@ class _Rows(_Ending):
 
 @cache
 def _mixed(kind: type, cursor_class: type) -> Any:
-    return type(kind.__name__ + cursor_class.__name__, (kind, cursor_class), {})
+    # What Django asks of a cursor after each write, without the way over __getattr__.
+    plain = () if hasattr(cursor_class, "rowcount") else ("rowcount",)
+    namespace = {name: property(attrgetter(f"cursor.{name}")) for name in plain}
+    return type(kind.__name__ + cursor_class.__name__, (kind, cursor_class), namespace)

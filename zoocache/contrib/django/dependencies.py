@@ -74,6 +74,19 @@ def pins_of(where: Any, alias: str) -> list[Pin]:
     return pins
 
 
+def only_pin(query: Any) -> tuple[Any, Any] | None:
+    """The column and the value of a WHERE that is one equality on a query's only alias, as they
+    are; None: ask `pins_of`."""
+    where, aliases = query.where, query.alias_map
+    if len(aliases) != 1 or len(where.children) != 1 or where.negated or where.connector != AND:
+        return None
+    (leaf,) = where.children
+    if type(leaf) not in _ONE:
+        return None
+    column = leaf.lhs
+    return (column.target, leaf.rhs) if type(column) is Col and column.alias in aliases else None
+
+
 def _are_plain(values: list[Any]) -> bool:
     """Are they few, and no expressions? Takes NULLs away: nothing equals them."""
     if len(values) > MAX_PINS:

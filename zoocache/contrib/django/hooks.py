@@ -156,10 +156,10 @@ def _write(compiler: Any, run: Callable[[], Any]) -> Any:
 
 def hook_connection(connection: Any) -> ConnectionState:
     """Hooks one DatabaseWrapper, once; reconnecting keeps what hangs on it."""
-    state = state_of(connection)
-    if getattr(connection, "_zoocache_hooked", False):
-        return state
-    connection._zoocache_hooked = True
+    hooked: ConnectionState | None = getattr(connection, "_zoocache_hooked", None)
+    if hooked is not None:
+        return hooked
+    state = connection._zoocache_hooked = state_of(connection)
     connection.execute_wrappers.insert(0, state.wrapper)  # outermost
     commit, rollback = connection._commit, connection._rollback
     set_autocommit = connection._set_autocommit

@@ -22,7 +22,7 @@ _unmanaged: frozenset[str] = frozenset()
 
 def _refresh() -> None:
     global _models, _managed, _unmanaged
-    models = apps.get_models(include_auto_created=True)
+    models = apps.get_models(True)  # by place: functools.cache is slow with names
     if models is _models:  # the registry returns the same list until it changes
         return
     managed: dict[str, list[type[Any]]] = {}

@@ -47,7 +47,7 @@ class OwnSession:
         self._raw: Any = None
         self._settings: Any = None
         self._identity = self._digest = b""
-        self._name: str | None = None
+        self._named: Session | None = None
 
     def identity(self) -> bytes:
         """Names the database and the way this session sees it, for keys."""
@@ -81,12 +81,16 @@ class OwnSession:
 
     def named(self) -> Session:
         """What announcements say of it."""
-        database = self._database()
-        if self._name is None:
-            self._name = name_of(self.connection, database)
+        raw = self._raw
+        if (raw is None or raw is not self.connection.connection) and self._is_another():
+            self._look_anew()
         # SQLite's work ends with its process.
         quarantine = 0 if self.connection.vendor == "sqlite" else options().quarantine
-        return Session(self._name, quarantine)
+        known = self._named
+        if known is None or known.quarantine != quarantine:
+            known = Session(name_of(self.connection, self._identity), quarantine)
+            self._named = known
+        return known
 
     def changed_by_sql(self) -> None:
         self.identity()
@@ -96,7 +100,7 @@ class OwnSession:
         self._settings = dict(self.connection.settings_dict)
         self._identity = identity_of(self.connection)
         self._digest = blake2b(self._identity, digest_size=16).digest()
-        self._name = None
+        self._named = None
         self.foreign = False
         self._raw = self.connection.connection  # last: what is interrupted is done again
 

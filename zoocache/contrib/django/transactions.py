@@ -51,7 +51,7 @@ class Transactions:
         self.written = Written()
         self.begun = False  # has a statement of the transaction run?
         self.stamp: int | None = None  # of that first statement; None too where it is not known
-        self.unfinished: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.unfinished: set[int] = set()  # cursors whose rows are still to be read, by id
         self.manual = False  # is autocommit off, or about to be?
         self._raw_begin = False
         self._by_savepoint = False  # is the transaction of SQLite's one that a SAVEPOINT began?
@@ -60,6 +60,7 @@ class Transactions:
         self._held: dict[int, Any] = {}  # cursors whose statement is not over, by raw connection
         self._writing = 0
         self._token = weakref.ref(self, local.busy.discard)
+        hash(self._token)  # or the last one to ask for it, when this is gone, gets an error
 
     # Whether copies may be served in this process without asking. A finalizer, of a cursor, may
     # look at any moment: so what begins is noted first, and then the busy are told.
@@ -75,15 +76,18 @@ class Transactions:
         (local.busy.discard if self._is_usual() else local.busy.add)(self._token)
 
     def _is_usual(self) -> bool:
+        return self._is_nothing_open()
+
+    def _is_nothing_open(self) -> bool:
         connection = self.connection
         return not (
             self.begun
             or self.written.owed
-            or self.pinned
             or self._held
             or self._raw_begin
             or self._pipelines
             or connection.in_atomic_block
+            or (self.unfinished and self.pinned)
             or (self.manual and connection.connection is not None)
             or driver_in_transaction(connection)
         )
@@ -180,7 +184,7 @@ class Transactions:
 
     def ended(self, cursor: Any) -> None:
         """The cursor was closed, dropped or used anew, or its last row fetched."""
-        self.unfinished.discard(cursor)
+        self.unfinished.discard(id(cursor))
         if self._held.pop(id(cursor), None) is not None:
             self.settle()
         self.calm()

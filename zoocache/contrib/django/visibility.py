@@ -44,12 +44,12 @@ class Visibility(Transactions):
         if connection.needs_rollback or (self.begun and driver_says_broken(connection)):
             return "the transaction is broken"
         level = getattr(connection, "isolation_level", None)
-        if "SERIALIZABLE" in str(getattr(level, "name", level)).upper():
+        if level is not None and "SERIALIZABLE" in str(getattr(level, "name", level)).upper():
             return "the isolation level is SERIALIZABLE"
         return ""
 
     def _is_usual(self) -> bool:
-        return super()._is_usual() and not self.bypassed()
+        return self._is_nothing_open() and not self.bypassed()
 
     def reads_own_writes(self, tables: Iterable[str]) -> bool:
         """May a read of these tables see what this transaction has not committed?"""

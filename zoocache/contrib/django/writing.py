@@ -16,7 +16,7 @@ from django.db.models.constants import OnConflict
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 
 from zoocache.contrib.django import tags
-from zoocache.contrib.django.dependencies import is_exact_key, pins_of
+from zoocache.contrib.django.dependencies import is_exact_key, only_pin, pins_of
 from zoocache.contrib.django.meta import has_signals
 from zoocache.contrib.django.registry import cascaded, perhaps_views
 
@@ -77,21 +77,26 @@ def _insert_tags(query: Any, keys: _Keys) -> set[str]:
 
 
 def _update_tags(query: Any, keys: _Keys) -> set[str]:
-    written = {}
-    for field, _, value in query.values:
-        written[field.column] = value  # to hash a field itself is slow
-    if not written:
+    if not query.values:
         return set()
-    if keys.pk.field.column in written:
-        return {tags.root(keys.table)}
+    unknown = set(keys.dimensions)
     found = _pinned_rows(query, keys.pk)
     found.add(keys.any)
-    for key in keys.foreign:
-        if key.field.column in written:
-            found |= _tags(key, (written[key.field.column],))
+    for field, _, value in query.values:
+        # By identity, as what is slow of a field is to hash it, and to ask it.
+        key = keys.by_field.get(id(field), keys)
+        if key is keys:  # of another class of the table
+            key = keys.by_column.get(field.column)
+        if key is None:
+            continue
+        if key is keys.pk:
+            return {tags.root(keys.table)}
+        unknown.discard(key.every)
+        if type(value) is int and key.integers:
+            found.add(f"{key.every}:{value}")
         else:
-            found.add(key.every)
-    return found
+            found |= _tags(key, (value,))
+    return found | unknown if unknown else found
 
 
 def _delete_tags(query: Any, keys: _Keys) -> set[str]:
@@ -121,6 +126,11 @@ class _Keys(NamedTuple):
     pk: _Key
     foreign: list[_Key]
     """Those whose values may narrow a cached query."""
+    dimensions: frozenset[str]
+    """The tags of all values of each of those."""
+    by_column: dict[str, _Key]
+    by_field: dict[int, Any]
+    """The same by the identity of each of `fields`; None for those that are no keys."""
 
 
 def _keys(meta: Any) -> _Keys:
@@ -135,7 +145,18 @@ def _keys(meta: Any) -> _Keys:
         for field in fields
         if isinstance(field, ForeignKey) and not field.primary_key
     ]
-    made = _Keys(table, fields, tags.any_of(table), _key(meta.pk, tags.rows(table)), foreign)
+    pk = _key(meta.pk, tags.rows(table))
+    by_column = {key.field.column: key for key in (*foreign, pk)}
+    made = _Keys(
+        table,
+        fields,
+        tags.any_of(table),
+        pk,
+        foreign,
+        frozenset(key.every for key in foreign),
+        by_column,
+        {id(field): by_column.get(field.column) for field in fields},
+    )
     meta._zoocache_keys = made
     return made
 
@@ -164,6 +185,10 @@ def _tag(key: _Key, value: Any) -> str:
 
 
 def _pinned_rows(query: Any, pk: _Key) -> set[str]:
+    if pk.integers and pk.exact and (only := only_pin(query)) is not None:  # as save() makes it
+        field, value = only
+        if field is pk.field and type(value) is int:
+            return {f"{pk.every}:{value}"}
     # Not query.base_table: that is computed once, and without a WHERE there is no alias yet.
     alias = next(iter(query.alias_map), "")
     for pin in pins_of(query.where, alias):

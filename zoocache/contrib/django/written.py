@@ -42,31 +42,31 @@ class Written:
     def __init__(self) -> None:
         self._announcements: list[Announcement] = []
         self.by_hand: set[str] = set()  # what the user invalidated inside the transaction
+        self.owed = False
+        """Has anybody to be told yet? Set before there is something, reset after."""
+        self.tables: set[str] = set()  # dirty, by their root tags
+        self.tags: set[str] = set()
         self.forget()
 
     def forget(self) -> None:
         """They were rolled back, or published."""
-        self.tables: set[str] = set()  # dirty, by their root tags
-        self.tags: set[str] = set()
+        if self.tables:
+            self.tables = set()
+        if self.tags:
+            self.tags = set()
         if self.by_hand:
             self.by_hand = set()
         self.everything = False
         self.cleared = False  # the user cleared the cache inside the transaction
+        self.owed = bool(self._announcements)
 
     @property
     def dirty(self) -> bool:
         return bool(self.everything or self.tables)
 
-    @property
-    def owed(self) -> bool:
-        """Has anybody to be told yet?"""
-        return bool(
-            self.tables or self.tags or self.everything
-            or self.by_hand or self.cleared or self._announcements
-        )  # fmt: skip
-
     def add(self, written: Iterable[str], tables: Iterable[str] | None) -> None:
         """A write that is about to run; `tables` None: of any table."""
+        self.owed = True
         if tables is None:
             self.everything = True
             return
@@ -77,6 +77,7 @@ class Written:
 
     def add_by_hand(self, invalidated: Iterable[str] | None) -> None:
         """What the user invalidated; None: everything."""
+        self.owed = True
         if invalidated is None:
             self.cleared = True
         else:
@@ -89,6 +90,7 @@ class Written:
             session=session.name,
             quarantine=session.quarantine,
         )
+        self.owed = True
         # First in the list, then made: whatever comes in between, it will be settled.
         self._announcements.append(announcement)
         announcement.make()

@@ -185,7 +185,7 @@
   }
 
   function dropped(seen) {
-    table(at("dropped"), [{name: "When"}, {name: "What"}, {name: "Cause"}], seen.dropped.map((one) => {
+    table(at("dropped"), [{name: "When", number: true}, {name: "What"}, {name: "Cause"}], seen.dropped.map((one) => {
       const more = one.more ? [...(one.names.length ? ["and "] : []), `${count(one.more)} ${one.names.length ? "more" : "tags"}`] : [];
       return [`${age(seen.now - one.when)} ago`, [one.names.join(", "), " ", ...more], `${one.cause} by ${one.pid}`];
     }), "Nothing was dropped yet.");
