@@ -150,8 +150,10 @@ READS = {
         lambda: C.objects.filter(pk=1).update(name="product 1"),
     ),
     "a difference": Pair(
-        lambda M: list(M(C).order_by().values_list("name").difference(M(Tag).values_list("name"))),
-        lambda: Tag.objects.filter(pk=1).update(name="a"),
+        lambda M: sorted(
+            M(Tag).values_list("name").difference(M(C).order_by().values_list("name"))
+        ),
+        lambda: C.objects.filter(pk=1).update(name="new"),
     ),
     "in a subquery": Pair(
         lambda M: names(M(P).filter(category__in=C.objects.filter(rank__gt=0))),

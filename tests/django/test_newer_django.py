@@ -78,7 +78,7 @@ def test_what_the_database_cascades_to(tmp_path: Any, short_name: str) -> None:
     for delete in (
         lambda: Shop.objects.get(name="a").delete(),
         lambda: Shop.objects.filter(name="a").delete(),
-        lambda: connection.cursor().execute("DELETE FROM newer_shop"),
+        lambda: connection.cursor().execute("DELETE FROM fresh_shop_shop"),
     ):
         shop = Shop.objects.create(name="a")
         child = Child.objects.create(shop=shop)

@@ -19,7 +19,7 @@ class Item(models.Model):
 BODY = """
 import datetime
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.aggregates import ArrayAgg, JSONBAgg, StringAgg
+from django.contrib.postgres.aggregates import ArrayAgg, BoolAnd, JSONBAgg
 from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.functions import RandomUUID, TransactionNow
 from django.contrib.postgres.search import SearchVector
@@ -37,7 +37,7 @@ def names(**lookups):
     return lambda: [item.name for item in rows.all()]
 
 of_items = Item.objects.filter(shop=OuterRef("pk")).order_by("pk")
-all_names = StringAgg("item__name", Value(","), default=None)
+all_old = BoolAnd(models.Q(item__name__in=["one", "two", "three"]), default=None)
 READS = [
     names(tags__contains=["a"]),
     names(tags__overlap=["a", "x"]),
@@ -51,7 +51,7 @@ READS = [
     lambda: list(Item.cached.order_by("pk").values_list(F("tags__0"))),
     lambda: Item.cached.aggregate(x=ArrayAgg("name", distinct=True, default=None)),
     lambda: Item.cached.aggregate(x=JSONBAgg("tags", default=None)),
-    lambda: list(Shop.cached.annotate(x=all_names).values("x")),
+    lambda: list(Shop.cached.annotate(x=all_old).values("x")),
     lambda: list(Shop.cached.annotate(x=ArraySubquery(of_items.values("name"))).values("x")),
 ]
 
