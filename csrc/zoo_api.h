@@ -126,6 +126,8 @@ int zoo_resize(const char *name, uint64_t size, uint32_t wait_ms);
  * invalidations by processes that have not been restarted since an upgrade.
  */
 int zoo_clear_foreign(const char *name);
+/* ZOO_OK: the segment is of an older layout, and the next zoo_open() with a size replaces it. */
+int zoo_outdated(const char *name);
 /* Must this handle be opened again? Looks at the name, too: a system call. */
 int zoo_retired(zoo_seg *seg);
 

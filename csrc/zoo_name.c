@@ -120,6 +120,18 @@ int zoo_name_open(const char *name, char *object, int *fd)
     return status;
 }
 
+int zoo_outdated(const char *name)
+{
+    char object[ZOO_NAME_BYTES];
+    int fd;
+    int status = zoo_name_open(name, object, &fd);
+    if (status != ZOO_OK)
+        return status;
+    status = is_older(fd) ? ZOO_OK : ZOO_MISS;
+    close(fd);
+    return status;
+}
+
 /* Opens and locks the object that has the name. */
 int zoo_name_lock(const char *name, uint32_t wait_ms, char *object, int *fd)
 {

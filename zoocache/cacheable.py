@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from hashlib import blake2b
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
-from zoocache import codec, config, local, sites, store
+from zoocache import codec, config, local, notices, sites, store
 from zoocache.exceptions import TagError, UnstorableError
 from zoocache.identity import CACHED, identity_of, name_of
 from zoocache.shm import Cache, Flight, Landing, Outcome
@@ -324,9 +324,12 @@ class _Recipe:
 
     def find(self, call: _Call) -> Found | None:
         """The result on a hit; within the grace it may be one that has expired."""
+        began = notices.clock()
         found = look_up(call.target, call.entry, codec.decode, newest=call.oldest, grace=self.grace)
         if found is not None:
             self.site.hits += 1
+            if notices.reads:
+                notices.hit(self.site.label, call.entry, began)
         return found
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call | None:
@@ -337,17 +340,21 @@ class _Recipe:
         guard = store.guard()
         frame = _frame.get()
         if not guard.clean:  # the thread may read what it has not committed
-            self.site.bypassed(target)
+            self._bypassed(target, "the thread may read what it has not committed")
             if frame is not None:
                 frame.storable = False
             return None
         entry = self.entry_key(guard.namespace, args, kwargs)
         if entry is None:
-            self.site.bypassed(target)
+            self._bypassed(target, "what it depends on cannot name an entry")
             if frame is not None:
                 self.declare(frame, args, kwargs)
             return None
         return _Call(target, entry, guard.namespace, guard.stamp, guard.began, guard.usual)
+
+    def _bypassed(self, target: Cache, reason: str) -> None:
+        self.site.bypassed(target)
+        notices.bypass(self.site.label, reason, 0)
 
     def wanted(self, call: _Call) -> Wanted:
         frame = _frame.get()
@@ -384,6 +391,7 @@ class _Recipe:
                     lead.frame = frame
                     yield lead
                 lead.landing = self.keep(call, lead.value, frame, fill)
+            notices.miss(self.site.label, call.entry, fill)
         finally:
             if flight is not None:
                 flight.end(lead.landing)

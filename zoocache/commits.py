@@ -93,4 +93,7 @@ def bump(tags: Iterable[str] | None) -> None:
         else:
             store.bump(tags)
     except ZooCacheError as error:
-        logger.error("a write was not invalidated, other processes may serve stale rows: %s", error)
+        logger.error(
+            "a write was not invalidated, other processes may serve stale rows: %s", error,
+            extra={"zoocache_tags": None if tags is None else sorted(tags)},
+        )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from zoocache import config, host, isolation
 from zoocache.exceptions import ConfigError, SegmentError, SegmentMissingError
-from zoocache.shm import STAMPS_PER_SECOND, Cache, Segment, path_of
+from zoocache.shm import STAMPS_PER_SECOND, Cache, Segment, is_outdated, path_of
 from zoocache.shm.intent import quarantined, reap
 from zoocache.shm.look import MOST_OWNERS, owner_pids, shape_of
 
@@ -82,7 +82,13 @@ def examine(*, own: bool = True) -> Iterator[Finding]:
             "they use another name, another user, or a /dev/shm of their own (a container).",
         )
     except SegmentError as error:
-        yield problem(str(error), "")
+        if is_outdated(settings.name):
+            yield note(
+                f"{path_of(settings.name)} was made by an older version",
+                "The first worker of this version that starts replaces it: restart them all.",
+            )
+        else:
+            yield problem(str(error), "")
     else:
         yield from _segment(cache, settings.size if own else cache.segment.size)
     yield from _files(settings.name)

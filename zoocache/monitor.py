@@ -62,8 +62,9 @@ class View(NamedTuple):
 
 def hit_ratio(counters: dict[str, int] | dict[str, float]) -> float | None:
     """The share of gets that found something; None where there were none."""
-    gets = counters["hits"] + counters["misses"]
-    return counters["hits"] / gets if gets else None
+    hits = counters["hits"] + counters["local"]  # in the segment, and of processes' own copies
+    gets = hits + counters["misses"]
+    return hits / gets if gets else None
 
 
 class Monitor:

@@ -16,13 +16,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zoocache.shm import Cache, tally
 from zoocache.shm.tally import Counts
 
 QUERY, FUNCTION = "query", "function"
 _MOST = 2_000  # of one process: what asks under ever new names is not counted by name
+_VIEWS = ("django.views.generic.base", "rest_framework.views")
 _LIBRARIES = ("django", "zoocache", "asgiref", "rest_framework", "contextlib", "functools")
 _FLUSH_SECONDS = 1.0
 _TEXT = 112  # bytes that the segment has room for
@@ -36,11 +37,12 @@ class Label(NamedTuple):
     name: str
     """A model's label, or the dotted name of a function."""
     place: str
-    """module:line where the queryset was first asked for in a process; "" if it is not known."""
+    """module:line or template:line where the queryset was first asked for in a process, or the
+    class of views that has no line of its own there; "" if it is not known."""
 
     def text(self) -> str:
         text = "\0".join(self)
-        over = len(text.encode()) - _TEXT
+        over = len(text.encode("utf-8", "replace")) - _TEXT
         if over <= 0:
             return text
         # The end of a dotted name says more than its start.
@@ -132,19 +134,30 @@ def _site(label: Label) -> Site:
 
 
 def place() -> str:
-    """module:line of the caller, where libraries are not looked at; "" if there is none but them.
+    """module:line of the caller, template:line, or a class of views; "" if it is none of them.
 
     It costs some microseconds: not for hits.
     """
     frame = sys._getframe(1)
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
+        if module == "django.template.base" and frame.f_code.co_name == "render_annotated":
+            return _place_in_template(frame.f_locals.get("self"))
+        if module in _VIEWS and frame.f_code.co_name == "dispatch":
+            view = type(frame.f_locals.get("self"))
+            return f"{view.__module__}.{view.__qualname__}"
         if module.partition(".")[0] not in _LIBRARIES:
             return f"{module}:{frame.f_lineno}" if _is_of_the_project(frame) else ""
         if frame.f_back is None:
             break
         frame = frame.f_back
     return ""
+
+
+def _place_in_template(node: Any) -> str:
+    name = getattr(getattr(node, "origin", None), "template_name", None) or "a template"
+    line = getattr(getattr(node, "token", None), "lineno", None)
+    return f"{name}:{line}" if line else str(name)
 
 
 def _is_of_the_project(frame: object) -> bool:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
-from zoocache import config, local, sites
+from zoocache import config, local, notices, sites
 from zoocache.exceptions import (
     SegmentBusyError,
     SegmentFormatError,
@@ -192,7 +192,8 @@ def log_once(message: str, *, about: object = None) -> None:
     """Logs an error the first time that this process sees it: its text, or what it is about."""
     if (about or message) not in _logged:
         _logged.add(about or message)
-        logger.error(message)
+        name = _state.settings.name if _state is not None else None
+        logger.error(message, extra={"zoocache_segment": name})
 
 
 def log_too_large(what: str, target: Cache) -> None:
@@ -222,6 +223,7 @@ def invalidate(*tags: str) -> None:
     bump(meant)
     for framework in _frameworks:
         framework.observe(meant)
+    notices.dropped(tags, "invalidate")
 
 
 def expanded(tag: str) -> set[str]:
@@ -265,6 +267,7 @@ def clear() -> None:
     bump_everything()
     for framework in _frameworks:
         framework.observe(None)
+    notices.dropped(None, "clear")
 
 
 def stats() -> dict[str, int]:

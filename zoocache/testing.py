@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from zoocache import codec, config, isolation, local, store
+from zoocache import codec, config, host, isolation, local, store
 from zoocache.exceptions import SegmentError
 from zoocache.scalars import WRITERS
 from zoocache.shm import Cache, Segment, path_of, unlink
@@ -38,6 +40,8 @@ SIZE = "8MiB"
 
 _FAKES = {"freezegun.api.FakeDate": date, "freezegun.api.FakeDatetime": datetime}
 _LOCK = ".lock"
+_OF_A_RUN = re.compile(r"-test-[0-9a-f]{8}(-gw[0-9]+)?$")
+_AN_HOUR = 3600
 _probes = itertools.count()
 
 
@@ -107,6 +111,7 @@ def own_segments(size: int | str, part: str) -> Iterator[None]:
     os.environ |= {isolation.SUFFIX: suffix, isolation.SIZE: bound}
     config.changed()
     try:
+        _sweep()
         begin_anew()
         yield
     finally:
@@ -116,6 +121,20 @@ def own_segments(size: int | str, part: str) -> Iterator[None]:
             os.environ.pop(key) if value is None else os.environ.update({key: value})
         config.changed()
         shift_time(0)
+
+
+def _sweep() -> None:
+    """Removes what runs that were killed have left, once it is an hour old and nobody's."""
+    old = [one for one in host.files() if _is_left(one)]
+    used = {mapping.inode for mapping in host.mappings()} if old else set()
+    for one in old:
+        if one.inode not in used:
+            _remove(one.name)
+
+
+def _is_left(file: host.Found) -> bool:
+    is_ours = file.uid == os.geteuid() and _OF_A_RUN.search(file.name) is not None
+    return is_ours and not file.suffix and file.changed < time.time() - _AN_HOUR
 
 
 def begin_anew() -> None:

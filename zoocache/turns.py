@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from zoocache.local import Copy
 from zoocache.shm import Cache, Flight, Landing
+from zoocache.shm.explain import State, explain
 
 POLL_SECONDS = 0.002  # how often a task looks whether another has computed its value
 
@@ -83,7 +84,10 @@ class Wanted(NamedTuple):
         landing = Landing.FAILED
         keep = False
         try:
-            found = self.find()  # who led until a moment ago may have stored it
+            # Who led until a moment ago may have stored it. A look is no get: each miss would
+            # count twice.
+            is_there = explain(self.target, self.entry).state is State.FRESH
+            found = self.find() if is_there else None
             if found is None or not found.fresh:
                 keep = True
                 return Turn(flight)

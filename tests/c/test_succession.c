@@ -155,7 +155,9 @@ static void an_older_layout_is_replaced(void)
     CHECK_EQ(set_text(seg, "key", "5", "t"), ZOO_OK);
     CHECK_EQ(zoo_merge(seg, zoo_stamp(seg) + 5000000), 1);
     uint64_t stamp = zoo_stamp(seg);
+    CHECK_EQ(zoo_outdated(segment_name()), ZOO_MISS);
     seg->hdr->layout_version = ZOO_LAYOUT_FIRST;
+    CHECK_EQ(zoo_outdated(segment_name()), ZOO_OK);
     CHECK(ZOO_LAYOUT_FIRST < ZOO_LAYOUT_VERSION);
     CHECK_EQ(zoo_open(segment_name(), 0, 100, &next), ZOO_E_FORMAT); /* attaching makes nothing */
     CHECK(get_text(seg, "key") != NULL);
@@ -171,6 +173,7 @@ static void a_newer_layout_is_cleared(void)
 {
     zoo_seg *seg = fresh(ZOO_MIN_SIZE), *next;
     CHECK_EQ(zoo_clear_foreign("no-such-segment"), ZOO_E_NO_SEGMENT);
+    CHECK_EQ(zoo_outdated("no-such-segment"), ZOO_E_NO_SEGMENT);
     for (int ticks = 0; ticks <= 1; ticks++) {
         CHECK_EQ(set_text(seg, "key", "5", "t"), ZOO_OK);
         if (ticks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, run_checks
 from django.db import connections
+from django.db.models.sql.compiler import SQLCompiler, SQLInsertCompiler, SQLUpdateCompiler
 from django.test import override_settings
 
 from zoocache import config, host, store
@@ -73,6 +75,30 @@ def test_the_app_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not message.is_serious()
 
 
+class TestHooks:
+    @pytest.mark.parametrize("compiler", [SQLCompiler, SQLInsertCompiler, SQLUpdateCompiler])
+    def test_a_compiler(self, compiler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        original = compiler.execute_sql
+
+        @functools.wraps(original)
+        def wrapping(self: Any, *args: Any) -> Any:
+            return original(self, *args)
+
+        monkeypatch.setattr(compiler, "execute_sql", wrapping)
+        assert found() == []
+        monkeypatch.setattr(compiler, "execute_sql", lambda self, *args: None)
+        message = only()
+        assert message.id == "zoocache.W012"
+        assert message.msg.startswith(f"{compiler.__name__}.execute_sql was replaced")
+
+    def test_a_connection(self, sqlite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        sqlite.ensure_connection()
+        monkeypatch.setattr(sqlite, "execute_wrappers", sqlite.execute_wrappers[1:])
+        message = only()
+        assert message.id == "zoocache.W012"
+        assert "connections['default']" in message.msg
+
+
 class TestSegment:
     def test_there_is_no_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(host, "room", lambda: host.Room(64 << 20, 1 << 10))
@@ -97,6 +123,16 @@ class TestSegment:
         assert message.is_serious()
         unlink(name())
         assert found() == []
+
+    @pytest.mark.parametrize(("version", "ids"), [(2, []), (999, ["zoocache.E002"])])
+    def test_it_is_of_another_version(self, version: int, ids: list[str]) -> None:
+        """An upgrade must not stop `manage.py migrate`: the first worker replaces the segment."""
+        store.cache()
+        with open(path_of(name()), "r+b") as file:
+            file.seek(8)
+            file.write(version.to_bytes(4, "little"))
+        assert [message.id for message in found()] == ids
+        unlink(name())
 
 
 class TestReplicas:

@@ -332,7 +332,7 @@ WRITTEN = {
     "executemany": Pair(
         lists, lambda: many("UPDATE shop_product SET stock = %s WHERE id = %s", (1, 1), (2, 2))
     ),
-    "an INSERT in a CTE": Pair(lists, WRITES["raw cte"]),
+    "an UPDATE after a CTE": Pair(lists, WRITES["raw cte"]),
     "loaddata": Pair(
         lists, lambda: call_command("loaddata", str(FIXTURE), database=routing.active, verbosity=0)
     ),

@@ -103,3 +103,10 @@ def test_the_end_of_a_request_puts_them_into_the_segment(sqlite, in_a_request, m
     request_finished.send(sender=None)
     found = sites.counted(store.cache())
     assert [counts.hits for one, counts in found.items() if one.name == "shop.Product"] == [1]
+
+
+def test_a_template_is_a_place(sqlite):
+    template = Template("{% if 1 %}\n{% for one in all %}{% endfor %}{% endif %}")
+    template.render(Context({"all": Category.cached.order_by("-name")}))
+    places = {one.place for one in counted() if one.name == "shop.Category"}
+    assert places == {"a template:2"}

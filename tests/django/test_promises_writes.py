@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from conftest import empty
 from django.db import IntegrityError, connections, transaction
 from django.db.models import F
+from django.http import HttpResponse
+from django.test import Client, override_settings
+from django.urls import path
 from shop import routing, stock
 from shop.models import Brand, Category, Product, Tag
 from shop.reads import CACHED, cached, outcome, plain
@@ -170,6 +174,33 @@ def test_22_a_hook_that_raises_does_not_stop_it(shop: Any, elsewhere: Elsewhere)
     with pytest.raises(LookupError), atomic():  # noqa: PT012
         transaction.on_commit(fail, using=routing.active)
         rename("new")
+    assert elsewhere(name_of) == name_of() == "new"
+
+
+def test_22_atomic_requests(
+    shop: Any, elsewhere: Elsewhere, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A view that raises is rolled back; a hook that raises comes after the COMMIT."""
+    alias = shop.alias
+
+    def fail() -> None:
+        raise LookupError
+
+    def view(request: Any, name: str) -> HttpResponse:
+        transaction.on_commit(fail, using=alias)
+        rename(name)
+        return fail() if name == "never" else HttpResponse(name_of())
+
+    urls = types.ModuleType("urls")
+    urls.urlpatterns = [path("<name>", view)]  # type: ignore[attr-defined]
+    monkeypatch.setitem(connections.settings[alias], "ATOMIC_REQUESTS", True)
+    name_of()
+    with override_settings(ROOT_URLCONF=urls):
+        client = Client(raise_request_exception=False)
+        assert client.get("/never").status_code == 500
+        with queries(0):
+            assert name_of() == "product 1"
+        assert client.get("/new").status_code == 500
     assert elsewhere(name_of) == name_of() == "new"
 
 

@@ -42,6 +42,11 @@ def test_the_page_tells_and_drops_what_it_says(short_name):
     assert "Ran 0 tests" not in manage(short_name, "test", "--pattern", "checks_pages.py")
 
 
+def test_the_panel_of_the_toolbar_tells_what_the_cache_had(short_name):
+    pytest.importorskip("debug_toolbar", reason='pip install "zoocache[debug]"')
+    assert "Ran 5 tests" in manage(short_name, "test", "--pattern", "checks_panel.py")
+
+
 def test_a_project_has_nothing_to_migrate(short_name):
     manage(short_name, "makemigrations", "zoocache", "--check", "--dry-run")
 

@@ -13,6 +13,7 @@ import math
 import os
 import platform
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -27,7 +28,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import postgres
-import psutil
 from gunicorn_site import THINGS, Answer, Site, make_database
 from site_checks import READERS, Ledger, new_name
 
@@ -52,7 +52,7 @@ class Second:
     writes: int = 0
     lost: int = 0
     after_kill: bool = False
-    spared: int = 0  # bytes that are the process's own
+    spared: int = 0  # bytes of anonymous memory
     master: int = 0
     segment: int = 0  # bytes that are allocated
 
@@ -195,7 +195,9 @@ def _kill_and_measure(site: Site, judge: Judge, seconds: float, chance: random.R
 
 
 def _own_bytes(pid: int) -> int:
-    return int(psutil.Process(pid).memory_full_info().uss)
+    """Anonymous memory: the segment's pages count with nobody, or with whoever touched them."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * int(re.search(r"RssAnon:\s+(\d+) kB", status)[1])
 
 
 def soak(folder: Path, seconds: float, seed: int, **environment: str) -> Soak:
@@ -268,8 +270,8 @@ that grow, a hit ratio that goes down): {verdict}
 | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 {rows}
 
-Each row is a tenth of the run. Memory is in MiB: the most that the process did not share, and what
-is allocated for the segment.
+Each row is a tenth of the run. Memory is in MiB: the most of the process's anonymous memory, and
+what is allocated for the segment.
 
 Python {python}, Django {django}, gunicorn {gunicorn}, Linux {kernel}, {cores} cores, niceness
 {nice}, load average before {before}, after {after_load}: the machine is shared, so rates mean

@@ -15,7 +15,7 @@ import sys
 import termios
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -314,6 +314,30 @@ class Terminal:
         os.close(self._fd)
         return self._process.wait(SOON)
 
+    def kill(self) -> None:
+        """Ends it where the test has not."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+            os.close(self._fd)
+
+
+Opener = Callable[..., Terminal]
+
+
+@pytest.fixture
+def open_terminal() -> Iterator[Opener]:
+    """Opens terminals, of which none outlives the test."""
+    terminals: list[Terminal] = []
+
+    def opened(*arguments: str) -> Terminal:
+        terminals.append(Terminal(*arguments))
+        return terminals[-1]
+
+    yield opened
+    for terminal in terminals:
+        terminal.kill()
+
 
 @contextmanager
 def reader(cache: Cache) -> Iterator[int]:
@@ -337,10 +361,10 @@ def reader(cache: Cache) -> Iterator[int]:
 
 
 class TestTop:
-    def test_numbers_that_change(self, cache: Cache) -> None:
+    def test_numbers_that_change(self, cache: Cache, open_terminal: Opener) -> None:
         """Hits per second, the hottest key and tags, the worker: on a screen that is redrawn."""
         with reader(cache) as pid:
-            terminal = Terminal("top", "--interval", "0.3")
+            terminal = open_terminal("top", "--interval", "0.3")
             first = terminal.wait_for(r"per second +([1-9][\d,]+) gets")
             terminal.wait_for(r"hit ratio +99\.\d %")
             terminal.wait_for(r"9\d\.\d % +[\d,]+/s user:1")
@@ -360,25 +384,27 @@ class TestTop:
         assert terminal.written.rindex(b"\x1b[?1049l") > terminal.written.rindex(b"\x1b[?1049h")
         assert terminal.written.rindex(b"\x1b[?25h") > terminal.written.rindex(b"\x1b[?25l")
 
-    def test_ctrl_c(self, cache: Cache) -> None:
-        terminal = Terminal("top")
+    def test_ctrl_c(self, cache: Cache, open_terminal: Opener) -> None:
+        terminal = open_terminal("top")
         terminal.wait_for("hottest keys")
         terminal.type(b"\x03")
         assert terminal.end() == 130
         assert b"Traceback" not in terminal.written
         assert b"\x1b[?1049l" in terminal.written
 
-    def test_so_many_seconds(self, cache: Cache) -> None:
-        terminal = Terminal("top", "--interval", "0.2", "--seconds", "0.5")
+    def test_so_many_seconds(self, cache: Cache, open_terminal: Opener) -> None:
+        terminal = open_terminal("top", "--interval", "0.2", "--seconds", "0.5")
         assert terminal.end() == 0
 
-    def test_no_segment(self) -> None:
-        terminal = Terminal("top", "--name", "nobody-s")
+    def test_no_segment(self, open_terminal: Opener) -> None:
+        terminal = open_terminal("top", "--name", "nobody-s")
         assert terminal.end() == 1
         assert b"there is no segment" in terminal.written.replace(b"\r\n", b" ")
 
-    def test_the_segment_is_replaced(self, cache: Cache, short_name: str) -> None:
-        terminal = Terminal("top", "--interval", "0.2")
+    def test_the_segment_is_replaced(
+        self, cache: Cache, short_name: str, open_terminal: Opener
+    ) -> None:
+        terminal = open_terminal("top", "--interval", "0.2")
         terminal.wait_for(r"1\.0 MiB")
         run("resize", "--yes", "2MiB")
         terminal.wait_for(r"2\.0 MiB")
@@ -390,13 +416,13 @@ class TestTop:
         assert terminal.end() == 0
 
 
-def test_a_question_at_a_terminal(cache: Cache, short_name: str) -> None:
-    terminal = Terminal("destroy")
+def test_a_question_at_a_terminal(cache: Cache, short_name: str, open_terminal: Opener) -> None:
+    terminal = open_terminal("destroy")
     terminal.wait_for(r"Remove .*\?")
     terminal.type(b"n\n")
     assert terminal.end() == 1
     assert Path(path_of(short_name)).exists()
-    terminal = Terminal("destroy")
+    terminal = open_terminal("destroy")
     terminal.wait_for(r"Remove .*\?")
     terminal.type(b"y\n")
     assert terminal.end() == 0

@@ -95,6 +95,8 @@ def test_every_fault_point_is_known(build_dir):
 
 
 MUTANTS = {
+    "timed-hit-taken-for-an-old-one": (
+        "zoo_cache.c", "hit->age &= ~ZOO_AGE_TIMED;", "", "tally-gets"),
     "tick-not-strict": (
         "zoo_hlc.c", "now > last ? now : last + 1", "now > last ? now : last", "clock-ticks"),
     "merge-without-bound": (

@@ -16,6 +16,7 @@ from zoocache import codec, config
 from zoocache.cli import app, commands, live, project, text
 from zoocache.cli.screen import Worker
 from zoocache.measure import SIZES
+from zoocache.monitor import hit_ratio
 from zoocache.shm import Cache, Segment, path_of, unlink
 
 assert commands  # they have joined the group
@@ -84,6 +85,24 @@ class TestStat:
         assert found["hit_ratio"] == 1.0
         assert found["entries"]["fresh"] == found["index"]["entries"] == 1
         assert found["logs"]["main"]["written"] > 0
+
+    def test_who_reads_and_how_long_it_takes(self, run: Run, default_cache: Cache) -> None:
+        @zoocache.cacheable()
+        def answer() -> list[int]:
+            return [42]
+
+        for _ in range(100):
+            answer()
+        zoocache.stats()  # what waits in this process is in the segment now
+        found = json.loads(run("stat", "--json").output)
+        (site,) = found["sites"]
+        assert site["name"].endswith("answer")
+        assert (site["kind"], site["hits"], site["misses"]) == ("function", 99, 1)
+        assert found["hit_ratio"] == 0.99  # a miss counts once
+        assert "99.0 % of 100 gets" in run("stat").output
+        assert found["seconds"]["miss"]["count"] == 1
+        assert 0 < found["seconds"]["get"]["median"] <= found["seconds"]["get"]["p99"]
+        assert re.search(r"\na miss takes   [0-9.]+ (µs|ms) \(median\), ", run("stat").output)
 
     def test_no_get_yet(self, run: Run) -> None:
         assert json.loads(run("stat", "--json").output)["hit_ratio"] is None
@@ -347,6 +366,16 @@ def test_bench_as_a_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sizes() -> None:
     shown = [text.size(n) for n in (0, 1023, 1024, 1 << 30, 1 << 52)]
     assert shown == ["0 B", "1,023 B", "1.0 KiB", "1.0 GiB", "4,096.0 TiB"]
+
+
+def test_hits_of_copies_count() -> None:
+    assert hit_ratio({"hits": 1, "local": 2, "misses": 1}) == 0.75
+    assert hit_ratio({"hits": 0, "local": 0, "misses": 0}) is None
+
+
+def test_short_times() -> None:
+    shown = [text.brief(seconds) for seconds in (None, 8.5e-7, 3.14e-6, 0.0123, 0.999, 61.2)]
+    assert shown == ["-", "850 ns", "3.1 µs", "12 ms", "1000 ms", "61 s"]
 
 
 def test_spans() -> None:

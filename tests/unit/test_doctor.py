@@ -214,6 +214,14 @@ def test_a_damaged_segment(default_cache: Cache) -> None:
     assert "damaged: clocks ahead" in finding.what
 
 
+def test_a_segment_of_an_older_version(default_cache: Cache) -> None:
+    with open(path_of(default_cache.segment.name), "r+b") as file:
+        file.seek(8)
+        file.write((2).to_bytes(4, "little"))
+    assert found(Level.PROBLEM) == []
+    assert any("made by an older version" in one.what for one in found(Level.NOTE))
+
+
 @pytest.mark.parametrize(
     ("counted", "told"),
     [

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zoocache.shm import path_of, unlink
+from zoocache.shm import MIN_SIZE, Segment, path_of, unlink
+from zoocache.testing import isolated
 
 pytest_plugins = "pytester"
 
@@ -419,6 +421,26 @@ def test_functions(project: Any, options: list[str]) -> None:
     project.makeini("[pytest]\nzoocache_size = 2MiB\nfilterwarnings = error\n")
     result = project.runpytest_subprocess("-p", "no:randomly", *options)
     result.assert_outcomes(passed=18)
+
+
+def test_what_a_killed_run_left_is_removed_by_a_later_one(segment_name: str) -> None:
+    begin = segment_name[:40]
+    names = {what: f"{begin}-test-0123456{n}" for n, what in enumerate(("left", "young", "used"))}
+    names["other"] = f"{begin}-test-drive"
+    kept = Segment(names["used"], MIN_SIZE)
+    for name in names.values():
+        Segment(name, MIN_SIZE)
+        if name != names["young"]:
+            os.utime(path_of(name), (time.time() - 4000,) * 2)
+    try:
+        with isolated("1MiB"):
+            there = {what for what, name in names.items() if os.path.exists(path_of(name))}
+        assert there == {"young", "used", "other"}
+        assert not kept.retired
+    finally:
+        for name in names.values():
+            unlink(name)
+            Path(path_of(name) + ".lock").unlink(missing_ok=True)
 
 
 def test_isolation_by_the_fixture_alone(project: Any) -> None:

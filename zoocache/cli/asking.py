@@ -15,11 +15,11 @@ from typing import Any
 
 import click
 
-from zoocache import codec, host, telling
+from zoocache import codec, host, sites, telling
 from zoocache.cli import project, text
 from zoocache.cli.app import MISTAKE, NO, cache, cli, fail
 from zoocache.monitor import CAUSES, hit_ratio
-from zoocache.shm import Cache, path_of
+from zoocache.shm import Cache, path_of, tally
 from zoocache.shm.explain import State, explain
 from zoocache.shm.look import census, shape_of
 
@@ -40,7 +40,7 @@ def stat(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     stats, entries, logs = found["counters"], found["entries"], found["logs"]
-    gets = stats["hits"] + stats["misses"]
+    gets = stats["hits"] + stats["local"] + stats["misses"]
     age = text.span(time.time() - found["made_or_cleared"])
     rows = [
         ("segment", f"{found['path']}: {text.size(found['size'])}, made or cleared {age} ago"),
@@ -60,9 +60,19 @@ def stat(as_json: bool) -> None:
             for name, log in logs.items()
         ),
     ]
+    for name, spans in found["seconds"].items():
+        if spans["count"]:
+            median, most = text.brief(spans["median"]), text.brief(spans["p99"])
+            rows.append((f"a {name} takes", f"{median} (median), {most} (99 %)"))
     click.echo(text.columns(rows))
     click.echo()
     click.echo(text.columns([(name, f"{n:,}") for name, n in sorted(stats.items())], indent="  "))
+
+
+def _told_spans(spans: tally.Spans) -> dict[str, float | None]:
+    finite = [spans.quantile(share) for share in (0.5, 0.99)]
+    median, most = (one if one != float("inf") else None for one in finite)
+    return {"count": spans.total, "sum": spans.seconds, "median": median, "p99": most}
 
 
 def _facts(target: Cache) -> dict[str, Any]:
@@ -77,6 +87,13 @@ def _facts(target: Cache) -> dict[str, Any]:
         "made_or_cleared": time.time() - shape.age,
         "pids": [pid for pid in host.pids_using(path) if pid != os.getpid()],
         "hit_ratio": hit_ratio(stats),
+        "seconds": {
+            "get": _told_spans(tally.gets(target)), "miss": _told_spans(tally.fills(target)),
+        },
+        "sites": [
+            {**label._asdict(), **counts._asdict()}
+            for label, counts in sites.counted(target).items()
+        ],
         "counted": entries.share,
         "entries": {
             "fresh": entries.fresh, "stale": entries.stale, "expired": entries.expired,

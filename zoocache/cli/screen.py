@@ -85,7 +85,7 @@ def _title(screen: Screen) -> Text:
 
 def _figures(screen: Screen) -> RenderableType:
     view, rates = screen.view, screen.view.rates
-    gets = rates["hits"] + rates["misses"]
+    gets = rates["hits"] + rates["local"] + rates["misses"]
     misses = ", ".join(f"{rates[cause]:,.0f} {cause}" for cause in CAUSES if rates[cause] >= 0.5)
     dropped = rates["tags"] + rates["announced"]
     table = Table.grid(padding=(0, 2))
@@ -102,7 +102,10 @@ def _figures(screen: Screen) -> RenderableType:
     )
     table.add_row(
         "per second",
-        _cut(f"{gets:,.0f} gets: {rates['hits']:,.0f} hits, {rates['misses']:,.0f} misses"),
+        _cut(
+            f"{gets:,.0f} gets: {rates['hits']:,.0f} hits, {rates['local']:,.0f} of own copies, "
+            f"{rates['misses']:,.0f} misses"
+        ),
     )
     table.add_row("misses", _cut(misses or "-"))
     table.add_row(

@@ -27,6 +27,16 @@ def span(seconds: float) -> str:
     return f"{max(seconds, 0):,.0f} s"
 
 
+def brief(seconds: float | None) -> str:
+    """A short time, to two digits: 850 ns, 3.1 µs, 12 ms; a dash where there is none."""
+    if seconds is None:
+        return "-"
+    for unit, name in ((1e-6, "ns"), (1e-3, "µs"), (1.0, "ms")):
+        if seconds < unit:
+            return f"{float(f'{1000 * seconds / unit:.2g}'):g} {name}"
+    return f"{float(f'{seconds:.2g}'):g} s"
+
+
 def percent(share: float | None) -> str:
     """A share of 1: 98.7 %; a dash where there is none."""
     return "-" if share is None else f"{100 * share:.1f} %"

@@ -147,6 +147,11 @@ def clear_foreign(name: str) -> bool:
     return bool(lib.zoo_clear_foreign(os.fsencode(name)) == lib.ZOO_OK)
 
 
+def is_outdated(name: str) -> bool:
+    """Is the segment of an older layout, which the next process that may create it replaces?"""
+    return bool(lib.zoo_outdated(os.fsencode(name)) == lib.ZOO_OK)
+
+
 retirement_listeners: list[Callable[[Segment], None]] = []
 """Called, in the process that notices, when a segment was replaced or removed."""
 

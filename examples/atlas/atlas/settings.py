@@ -2,6 +2,7 @@
 
 ATLAS_DATA   the folder of the database (default: var/ beside manage.py)
 ATLAS_CACHE  the name of the shared cache (default: atlas)
+ATLAS_SIZE   its size (default: 64MiB)
 """
 
 import os
@@ -67,7 +68,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # One segment of shared memory for every worker on this host.
 ZOOCACHE = {
     "NAME": os.environ.get("ATLAS_CACHE", "atlas"),
-    "SIZE": "64MiB",
+    "SIZE": os.environ.get("ATLAS_SIZE", "64MiB"),
     # Not our model: the admin asks on each page what its user may do.
     "MODELS": {"auth.Permission": {}},
 }

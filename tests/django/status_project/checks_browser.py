@@ -10,6 +10,7 @@ from birds.models import Bird
 from django.contrib.auth.models import User
 from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
@@ -54,7 +55,11 @@ class Browser(StaticLiveServerTestCase):
         return self.browser.find_element(By.CSS_SELECTOR, css)
 
     def until(self, what):
-        return WebDriverWait(self.browser, 20, poll_frequency=0.05).until(lambda _: what())
+        # In between two pages there is nothing to ask.
+        wait = WebDriverWait(
+            self.browser, 20, poll_frequency=0.05, ignored_exceptions=[WebDriverException]
+        )
+        return wait.until(lambda _: what())
 
     def text(self, css):
         """The text of what may be drawn anew at any moment."""
@@ -114,9 +119,10 @@ class Browser(StaticLiveServerTestCase):
         self.find("#zoo-pk").send_keys(str(Bird.objects.get().pk))
         before = zoocache.stats()["invalidations"]
         self.find(".zoo-form input[type=submit]").click()
-        assert "Are you sure?" in self.find("h1").text
+        self.until(lambda: "Are you sure?" in self.text("#content h1"))
         assert zoocache.stats()["invalidations"] == before
         self.find("input[value='Yes, drop it']").click()
-        assert "Dropped all that depends on birds.Bird" in self.find(".messagelist").text
+        said = "Dropped all that depends on birds.Bird"
+        self.until(lambda: said in self.text(".messagelist"))
         assert zoocache.stats()["invalidations"] > before
         self.until(lambda: "invalidate by" in self.text("#zoo-dropped"))

@@ -132,6 +132,12 @@ class Pages(TransactionTestCase):
         assert self.data(segment=own)["size"] == 1 << 20
         assert self.data(segment="no-such")["name"] == self.data()["name"]
 
+    def test_a_setting_that_cannot_be_used_is_told(self):
+        self.be("view_status")
+        with self.settings(ZOOCACHE={"NAME": "no/name"}):
+            assert self.client.get(PAGE).status_code == 200
+            assert "name must be" in self.data()["error"]
+
     def test_a_segment_that_nobody_has_made_is_told_and_not_made(self):
         self.be("view_status")
         zoocache.configure(name=self.data()["name"] + "-none", enabled=False)

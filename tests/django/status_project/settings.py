@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 SECRET_KEY = "not a secret"
@@ -21,7 +22,9 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "zoocache.contrib.django",
     "birds",
+    *(["debug_toolbar"] if importlib.util.find_spec("debug_toolbar") else []),
 ]
+SILENCED_SYSTEM_CHECKS = ["debug_toolbar.W001"]  # its panel is tested without it
 MIDDLEWARE = [
     "birds.strictly",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -46,7 +46,8 @@ class InvalidateForm(forms.Form):
     def __init__(self, used: Used, data: Any = None) -> None:
         super().__init__(data, auto_id="zoo-%s")
         self.used = used
-        models = sorted({m._meta.label for m in apps.get_models(include_auto_created=True)})
+        every = set(apps.get_models(include_auto_created=True)) - {Status}
+        models = sorted(model._meta.label for model in every)
         self.fields["model"].choices = [("", "---"), *((m, m) for m in models)]  # type: ignore[attr-defined]
         if not used.is_main:  # there are no rows in it
             self.fields["what"].choices = [(TAG, "a tag")]  # type: ignore[attr-defined]
@@ -137,6 +138,7 @@ class StatusAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return next((one for one in every if one.name == name), every[0]), every
 
     def _context(self, request: HttpRequest, used: Used, **more: Any) -> dict[str, Any]:
+        request.current_app = self.admin_site.name
         return {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -167,7 +169,6 @@ class StatusAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             tabs=[(one, self._url("changelist", one)) for one in every],
             form=(form or InvalidateForm(used)) if allowed else None,
         )
-        request.current_app = self.admin_site.name
         return never_cached(TemplateResponse(request, "zoocache/status.html", context))
 
     def data_view(self, request: HttpRequest) -> HttpResponse:

@@ -8,6 +8,7 @@
     W003  a pattern matches no model            W011  half of what reading one's writes takes
     W004  /dev/shm has no room                  of `check --deploy`: W020 DEBUG, W021 SHADOW,
     W005  another user's segment                W022 EVERYTHING, W023 ENABLED (off)
+    W012  something put a hook out of force
 
 They are registered when the package is imported, whether or not the app is installed.
 """
@@ -22,13 +23,13 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning, register, run_checks
 
 from zoocache import config, doctor
-from zoocache.contrib.django import options, patterns
+from zoocache.contrib.django import hooks, options, patterns
 from zoocache.contrib.django.aliases import check_aliases
 from zoocache.contrib.django.manager import ZooCacheManager
 from zoocache.contrib.django.meta import HOOK, has_signals
 from zoocache.doctor import Finding, Level
 from zoocache.exceptions import ConfigError, SegmentError, SegmentMissingError
-from zoocache.shm import Segment
+from zoocache.shm import Segment, is_outdated
 
 TAG = "zoocache"
 _OF_THE_DOCTOR = frozenset(f"zoocache.{number}" for number in ("E001", "E002", "W004", "W005"))
@@ -57,7 +58,8 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
             *_warnings(doctor.other_users(given.name), "zoocache.W005"),
         ]
     except SegmentError as error:
-        return [Error(str(error), id="zoocache.E002")]
+        if not is_outdated(given.name):  # after an upgrade, that the first worker replaces
+            return [Error(str(error), id="zoocache.E002")]
     return []
 
 
@@ -77,10 +79,25 @@ def check_installed(**kwargs: Any) -> list[CheckMessage]:
     return [
         Info(
             f"zoocache is used, and {_APP} is not in INSTALLED_APPS: everything is cached all the "
-            f"same, but there is neither `manage.py zoocache` nor the template tag.",
+            f"same, but there is no `manage.py zoocache`, no template tag and no status page.",
             hint=f'Add "{_APP}", or put "zoocache.I001" into SILENCED_SYSTEM_CHECKS.',
             id="zoocache.I001",
         )
+    ]
+
+
+@register(TAG, "models")
+def check_hooks(**kwargs: Any) -> list[CheckMessage]:
+    """W012."""
+    return [
+        Warning(
+            f"{name} was replaced after zoocache had hooked it.",
+            hint="Whatever replaces it must call what was there before (and use functools.wraps), "
+            "or be imported first: without the hook reads are not cached, and each write drops "
+            "its whole table or, if the wrapper is gone, nothing.",
+            id="zoocache.W012",
+        )
+        for name in hooks.replaced()
     ]
 
 

@@ -21,6 +21,7 @@ from zoocache.contrib.django.cursors import watch_end, watch_rows
 from zoocache.contrib.django.databases import text_of
 from zoocache.contrib.django.lexer import Effect, Kind, effect_of
 from zoocache.contrib.django.options import options
+from zoocache.contrib.django.procedures import with_declared
 from zoocache.contrib.django.registry import reached
 from zoocache.contrib.django.visibility import Visibility
 from zoocache.exceptions import ZooCacheError
@@ -135,6 +136,8 @@ class ConnectionState(Visibility):
         self.stir()
         text = sql if isinstance(sql, str) else text_of(sql, context)
         effect = effect_of(text)
+        if declared := options().procedures:
+            effect = with_declared(declared, effect, text, narrow=self._narrows_calls())
         if effect.session:
             self.session.changed_by_sql()
         stamp, cursor = _now(), context["cursor"]
@@ -174,11 +177,12 @@ class ConnectionState(Visibility):
             return self.rollback(run)
         if effect.savepoint and self.connection.vendor == "sqlite":
             return self.savepoint(effect.savepoint == "RELEASE", run)
-        if effect.kind is Kind.READ:
+        if effect.kind is Kind.READ or effect.rows:
             frame = current_frame()
             if frame is not None and frame.observes:
                 frame.storable = False  # nobody knows which tables
             self._await(cursor)
+        if effect.kind is Kind.READ:
             return run()
         tables = reached(effect.tables) if effect.kind is Kind.WRITE else None
         if effect.returning and self.connection.vendor == "sqlite":
@@ -187,8 +191,13 @@ class ConnectionState(Visibility):
         roots = {tags.root(table) for table in tables or ()}
         return self._write(roots, tables, run)
 
-    def unseen(self, cursor: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A method of a cursor that may run anything, past the wrappers, until the cursor ends."""
+    def unseen(
+        self, cursor: Any, call: Callable[..., Any], tables: Iterable[str] | None = None
+    ) -> Callable[..., Any]:
+        """A method of a cursor that runs SQL past the wrappers, until the cursor ends.
+
+        `tables` None: it may write to any.
+        """
 
         def run(*args: Any, **kwargs: Any) -> Any:
             self.stir()
@@ -196,7 +205,10 @@ class ConnectionState(Visibility):
             if self.in_transaction():
                 self._begin(_now())
             self._hold(cursor)
-            result = self._write((), None, lambda: call(*args, **kwargs))
+            narrow = tables is not None and self._narrows_calls()
+            reach = reached(tables or ()) if narrow else None
+            roots = {tags.root(table) for table in reach or ()}
+            result = self._write(roots, reach, lambda: call(*args, **kwargs))
             if self.in_transaction():
                 self._begin(None)
             if hasattr(result, "__exit__"):  # copy()
@@ -204,6 +216,10 @@ class ConnectionState(Visibility):
             return result
 
         return run
+
+    def _narrows_calls(self) -> bool:
+        """Does a declared procedure write its tables only? On MySQL it may COMMIT what is open."""
+        return self.connection.vendor == "postgresql" or self._commits_itself()
 
     @contextmanager
     def _publishing(self, manager: Any) -> Iterator[Any]:

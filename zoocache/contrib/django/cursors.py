@@ -18,6 +18,8 @@ from typing import Any
 from django.db.backends import utils
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from zoocache.contrib.django.procedures import tables_of
+
 # The other callables of a driver's cursor may run statements.
 _HARMLESS = frozenset([
     "close", "fetchall", "fetchmany", "fetchone", "mogrify", "nextset", "results", "row_factory",
@@ -77,8 +79,9 @@ class _Watched:
     def close(self) -> Any:
         return self.cursor.close()
 
-    def callproc(self, *args: Any, **kwargs: Any) -> Any:
-        return self._zoocache.unseen(self, super().callproc)(*args, **kwargs)  # type: ignore[misc]
+    def callproc(self, name: Any, *args: Any, **kwargs: Any) -> Any:
+        call = super().callproc  # type: ignore[misc]
+        return self._zoocache.unseen(self, call, tables_of(name))(name, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         found = super().__getattr__(name)  # type: ignore[misc]

@@ -41,6 +41,13 @@ from zoocache.contrib.django.reading import mark_of, observe, read
 from zoocache.contrib.django.transactions import soiled_states
 
 _PATCHED = "_zoocache_patched"
+_COMPILERS = (
+    (SQLCompiler, "execute_sql"),
+    (SQLInsertCompiler, "execute_sql"),
+    (SQLUpdateCompiler, "execute_sql"),
+    (SQLUpdateCompiler, "execute_returning_sql"),  # from Django 6 on
+)
+_HOOK = "_zoocache_hook"  # functools.wraps hands it on
 _CAREFUL = "ZOOCACHE"  # among the busy: of which each read must ask the settings
 # Class and instances both have it: to ask an instance's __dict__ makes CPython build one, and
 # every attribute of the compiler slower.
@@ -53,14 +60,12 @@ def install() -> None:
         return
     setattr(SQLCompiler, _PATCHED, True)
     setattr(SQLCompiler, _WRITING, False)
-    SQLCompiler.execute_sql = _seeing_select(SQLCompiler.execute_sql)  # type: ignore[method-assign]
-    for compiler, name in (
-        (SQLInsertCompiler, "execute_sql"),
-        (SQLUpdateCompiler, "execute_sql"),
-        (SQLUpdateCompiler, "execute_returning_sql"),
-    ):
+    for compiler, name in _COMPILERS:
         if name in compiler.__dict__:
-            setattr(compiler, name, _seeing_write(compiler.__dict__[name]))
+            seeing = _seeing_select if compiler is SQLCompiler else _seeing_write
+            hook = seeing(compiler.__dict__[name])
+            setattr(hook, _HOOK, True)
+            setattr(compiler, name, hook)
     connection_created.connect(_connected, dispatch_uid="zoocache.connected")
     # In front of the user's receivers: what they set up is not part of the connection's identity.
     connection_created.receivers.insert(0, connection_created.receivers.pop())
@@ -77,6 +82,20 @@ def install() -> None:
     patterns.install()
     requests.install()
     store.register_framework(DjangoFramework())
+
+
+def replaced() -> list[str]:
+    """What is hooked above, and was put out of force since. What wraps a hook keeps it in force."""
+    found = [
+        f"{compiler.__name__}.{name}"
+        for compiler, name in _COMPILERS
+        if name in compiler.__dict__ and not hasattr(compiler.__dict__[name], _HOOK)
+    ]
+    for connection in connections.all(initialized_only=True):
+        state = connection.__dict__.get("_zoocache_state")
+        if state is not None and state.wrapper not in connection.execute_wrappers:
+            found.append(f"the execute wrapper of connections[{connection.alias!r}]")
+    return found
 
 
 def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -34,6 +34,8 @@ class Effect(NamedTuple):
     """Does it begin a transaction?"""
     savepoint: str = ""
     """SAVEPOINT or RELEASE, which begin and end a transaction of SQLite's if no other is open."""
+    rows: bool = False
+    """Does a write read, too, by a function that it calls?"""
 
 
 # Strings and comments hold no SQL and are cut out; quoted names are matched so

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from zoocache import config, store
+from zoocache.contrib.django.lexer import last_part
 from zoocache.exceptions import ConfigError
 
 LABEL: Final = "ZOOCACHE['{key}'] in Django settings"
@@ -32,6 +33,8 @@ class Options(NamedTuple):
     """Gives, for a connection, what its rows depend on beside its database: a tenant."""
     shadow: float = 0.0
     """The share of hits that are compared with the database, from 0 to 1."""
+    procedures: Mapping[str, frozenset[str]] = {}
+    """The tables that the database's functions and procedures write, by their names."""
     models: Mapping[str, Rule | None] = {}
     """Models whose `objects` caches, by pattern: "auth.user", "auth.*", "*.*"."""
     everything: bool = False
@@ -96,6 +99,20 @@ def _callable(value: object, key: str) -> Callable[[Any], object] | None:
     return found  # type: ignore[no-any-return]
 
 
+def _procedures(value: object, key: str) -> Mapping[str, frozenset[str]]:
+    label = LABEL.format(key=key)
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"{label} is {value!r}: it takes a dict of tables by the name of the function or "
+            f"procedure that writes them, like {{'recount': ['shop_product']}}"
+        )
+    for name, tables in value.items():
+        if isinstance(tables, str) or not all(isinstance(table, str) for table in tables):
+            raise ConfigError(f"{label}[{name!r}] is {tables!r}: it takes a list of tables")
+    # Without their schemas, in any case, as they are compared.
+    return {last_part(name).lower(): frozenset(tables) for name, tables in value.items()}
+
+
 def _share(value: object, key: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
@@ -136,6 +153,7 @@ _CHECKS: Final[Mapping[str, Callable[[object, str], Any]]] = {
     "MAX_LAG": _lags,
     "SCOPE": _callable,
     "SHADOW": _share,
+    "PROCEDURES": _procedures,
     "MODELS": _models,
     "EVERYTHING": _switch,
 }

@@ -25,7 +25,7 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.db.models.signals import post_init, pre_init
 
-from zoocache import codec, local, sites, store
+from zoocache import codec, local, notices, sites, store
 from zoocache.cacheable import computing, look_up, look_up_copy
 from zoocache.contrib.django import graphs
 from zoocache.contrib.django.connection import ConnectionState, state_of
@@ -244,12 +244,20 @@ def _whole_key(recipe: Recipe, alias: str) -> bytes | None:
 
 def _find_when_busy(plan: Plan, values: tuple[Any, ...], alias: str) -> Any:
     """The same where something unusual is going on, perhaps in another thread."""
+    began = notices.clock()
+    answer, key = _find_carefully(plan, values, alias)
+    if answer is not None and notices.reads:
+        notices.hit(plan.site.label, _entry_of(key), began)
+    return answer
+
+
+def _find_carefully(plan: Plan, values: tuple[Any, ...], alias: str) -> tuple[Any, bytes]:
     state = state_of(connections[alias])
     state.settle()
     state.calm()
     dirty = state.written.dirty and state.reads_own_writes(plan.tables)
     if dirty or state.bypassed() or is_watched():
-        return None
+        return None, b""
     session, newest = state.session, state.newest()
     digest, namespace = session.digest(), session.namespace()
     rows = None
@@ -260,8 +268,9 @@ def _find_when_busy(plan: Plan, values: tuple[Any, ...], alias: str) -> Any:
     if rows is None and copies is not None:
         rows = look_up_copy(copies, key, newest=newest)
     if rows is not None:
-        return plan.answer(rows, alias)
-    return _find_shared(plan, key, alias, state, newest, b"" if namespace else digest, values)
+        return plan.answer(rows, alias), key
+    at = b"" if namespace else digest
+    return _find_shared(plan, key, alias, state, newest, at, values), key
 
 
 def _find_shared(

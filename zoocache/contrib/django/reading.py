@@ -21,7 +21,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db.models.sql.constants import MULTI, SINGLE
 from django.utils.asyncio import async_unsafe
 
-from zoocache import codec, local, points, sites, store
+from zoocache import codec, local, notices, points, sites, store
 from zoocache.cacheable import (
     Frame,
     current_frame,
@@ -35,7 +35,7 @@ from zoocache.contrib.django.dependencies import dependencies
 from zoocache.contrib.django.footprint import Footprint, footprint_of, plain, twin_of
 from zoocache.contrib.django.instances import own_deps
 from zoocache.contrib.django.options import options
-from zoocache.contrib.django.why import is_watched, note_read, note_refusal
+from zoocache.contrib.django.why import is_watched, note_read, note_refusal, timing
 from zoocache.exceptions import UnstorableError
 from zoocache.shm import Cache, Landing
 from zoocache.shm.explain import explain
@@ -75,6 +75,15 @@ def read(
     compiler: Any, execute: Callable[[], Any], mark: Mark, result_type: str, chunked: bool
 ) -> Any:
     """What `execute` would return, from the cache if it is there and may be used."""
+    if is_watched():
+        with timing(compiler):
+            return _read(compiler, execute, mark, result_type, chunked)
+    return _read(compiler, execute, mark, result_type, chunked)
+
+
+def _read(
+    compiler: Any, execute: Callable[[], Any], mark: Mark, result_type: str, chunked: bool
+) -> Any:
     target = store.cache()
     query = compiler.query
     if target is None:
@@ -114,17 +123,25 @@ def tags_of(compiler: Any, rows: list[Any] | None = None) -> set[str] | None:
 
 def _uncached(compiler: Any, execute: Callable[[], Any], reason: str) -> Any:
     """Reads from the database what is not looked for in the cache."""
-    _site_of(compiler).bypassed(store.cache())
-    return _refused(compiler, execute, reason)
+    _taint()
+    return _bypassing(compiler, execute, reason)
 
 
-def _refused(compiler: Any, execute: Callable[[], Any], reason: str) -> Any:
-    """Reads from the database; a computation that uses it would not know what it depends on."""
+def _bypassing(compiler: Any, execute: Callable[[], Any], reason: str) -> Any:
+    site, began = _site_of(compiler), notices.clock()
+    site.bypassed(store.cache())
+    note_refusal(compiler, reason)
+    try:
+        return execute()
+    finally:
+        notices.bypass(site.label, reason, began)
+
+
+def _taint() -> None:
+    """A computation that uses what is read would not know what it depends on."""
     frame = current_frame()
     if frame is not None:
         frame.storable = False
-    note_refusal(compiler, reason)
-    return execute()
 
 
 def _site_of(compiler: Any) -> sites.Site:
@@ -182,10 +199,12 @@ class _Read:
         self.compiler = compiler
         self.execute = execute
         self.mark = mark
+        self.began = notices.clock()
         self.single = result_type == SINGLE
         self.target = target
         self.state: ConnectionState = state_of(compiler.connection)
         self.named: Named | None = None
+        self.refusal = ""
         self._footprint: Footprint | None = None
 
     def footprint(self, sql: str, params: Any) -> Footprint:
@@ -209,11 +228,14 @@ class _Read:
         if self.state.written.dirty and self.state.reads_own_writes(
             footprint_of(self.compiler, sql, params).tables
         ):
-            _site_of(self.compiler).bypassed(self.target)
-            note_refusal(self.compiler, "the transaction has written to a table of it")
-            return self._execute_compiled(sql, params)
+            return _bypassing(
+                self.compiler,
+                lambda: self._execute_compiled(sql, params),
+                "the transaction has written to a table of it",
+            )
         found = self._find(key)
         if found is not None:
+            notices.hit(self.site.label, key, self.began)
             share = options().shadow
             if share and random() < share:
                 return self._compare(key, sql, params, found)
@@ -228,7 +250,10 @@ class _Read:
 
     def _refused(self, reason: str, result: Any) -> _Filled:
         """It was read to be stored, and must not be."""
-        return _Filled(_refused(self.compiler, lambda: result, reason))
+        self.refusal = reason
+        _taint()
+        note_refusal(self.compiler, reason)
+        return _Filled(result)
 
     @property
     def site(self) -> sites.Site:
@@ -294,6 +319,7 @@ class _Read:
         wanted = Wanted(self.target, key, lambda: self._find(key), PATIENCE, may_wait)
         turn = wanted.turn()
         if turn.found is not None:
+            notices.hit(self.site.label, key, self.began)
             return self._as_result(turn.found.value)
         landing = Landing.FAILED
         self.state.leading += 1
@@ -324,13 +350,15 @@ class _Read:
 
     def _fill(self, key: bytes, sql: str, params: Any) -> _Filled:
         with self.site.filling(self.target) as fill:
-            fill.landed(False, 0)
-            return self._fill_noted(key, sql, params, fill)
+            filled = self._fill_noted(key, sql, params, fill)
+        notices.miss(self.site.label, key, fill, self.refusal)
+        return filled
 
     def _fill_noted(self, key: bytes, sql: str, params: Any, fill: sites.Fill) -> _Filled:
         stamp = self.state.fill_stamp(self.target)
         points.reach("fill:stamped")
         result = self._execute_compiled(sql, params)
+        fill.landed(False, 0)  # as long as nothing else is known
         points.reach("fill:read")
         if stamp is None:
             reason = "an unfinished SELECT, or a transaction of unknown age, pins what is read"

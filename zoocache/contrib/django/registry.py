@@ -13,6 +13,8 @@ from zoocache.contrib.django import tags
 # From Django 6.1 on, a relation may leave its cascade to the database.
 _DATABASE_ON_DELETE: Any = getattr(deletion, "DatabaseOnDelete", ())
 
+_NO_VIEW = "zoocache.Status"  # nor a table: see models.py
+
 _models: Any = None
 _managed: dict[str, list[type[Any]]] = {}
 _unmanaged: frozenset[str] = frozenset()
@@ -29,7 +31,9 @@ def _refresh() -> None:
             managed.setdefault(tags.root(model._meta.db_table), []).append(model)
     _managed = managed
     _unmanaged = frozenset(
-        tags.root(model._meta.db_table) for model in models if not model._meta.managed
+        tags.root(model._meta.db_table)
+        for model in models
+        if not model._meta.managed and model._meta.label != _NO_VIEW
     )
     _models = models
 

@@ -152,15 +152,16 @@ def _cached(serializer: Any, instance: Any, represent: Callable[[Any], Any]) -> 
     except UnstorableError as error:
         store.log_once(f"output of {name_of(type(serializer))} is not cached: {error}")
         return represent(instance)
-    return _kept(getattr(serializer, _TTL, None))(key, serializer, instance, represent)
+    keep = _kept(getattr(serializer, _TTL, None), name_of(type(serializer)))
+    return keep(key, serializer, instance, represent)
 
 
 @functools.cache
-def _kept(ttl: float | None) -> Callable[..., Any]:
+def _kept(ttl: float | None, name: str) -> Callable[..., Any]:
     def deps(key: Any, serializer: Any, instance: Any, represent: Any) -> set[str]:
         return tags_of_sample(instance)
 
-    @observing(ttl=ttl, deps=deps, key=lambda key, *args: key)
+    @observing(ttl=ttl, deps=deps, key=lambda key, *args: key, name=name)
     def kept(key: Any, serializer: Any, instance: Any, represent: Callable[[Any], Any]) -> Any:
         with _watching_context(serializer.root) as watched:
             shown = represent(instance)

@@ -33,6 +33,7 @@ def report(model: Any, sql: str, params: Any, stored: Sequence[Any], read: Seque
         "SQL: %s\nparameters: %r\nonly in the cache: %s\nonly in the database: %s",
         model._meta.label, len(stored), len(read), sql, params,
         _without(stored, read), _without(read, stored),
+        extra={"zoocache_name": model._meta.label, "zoocache_sql": sql},
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from zoocache.contrib.django import known
 from zoocache.contrib.django import tags as orm_tags
 from zoocache.contrib.django.cache import ZooCache
 from zoocache.contrib.django.places import Place
-from zoocache.exceptions import ZooCacheError
+from zoocache.exceptions import ConfigError, ZooCacheError
 from zoocache.shm import Cache, path_of, tally
 from zoocache.shm.events import Event, events
 from zoocache.shm.look import LOGS, census, owner_pids, shape_of
@@ -27,6 +27,7 @@ _MOST_EVENTS = 400
 _MOST_DROPPED = 30
 _MOST_TAGS = 6  # of one invalidation
 _MOST_WORKERS = 100
+_MOST_COMMAND = 120  # characters
 _HOT_SECONDS = 60.0
 _WORKERS_SECONDS = 4.0  # to look at all processes of a host may take 100 ms
 
@@ -45,8 +46,11 @@ class Used(NamedTuple):
 
 
 def used() -> list[Used]:
-    """The segments that this project uses, ZOOCACHE's first. ConfigError for a bad setting."""
-    main = config.resolve(["NAME"]).name
+    """The segments that this project uses, ZOOCACHE's first."""
+    try:
+        main = config.resolve(["NAME"]).name
+    except ConfigError:
+        main = "?"  # to look at it says why
     found = {main: Used(main, ("ZOOCACHE",), store, True)}
     for alias, backend in _backends():
         place = backend.place
@@ -177,4 +181,4 @@ def _workers(cache: Cache) -> list[dict[str, Any]]:
         pids = host.pids_using(path_of(name))[:_MOST_WORKERS]
         found = [one for one in map(host.process, pids) if one is not None]
         _processes[name] = now, found
-    return [one._asdict() for one in found]
+    return [{**one._asdict(), "command": one.command[:_MOST_COMMAND]} for one in found]

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoocache import local, store
+from zoocache import local, notices, sites, store
 from zoocache.contrib.django import tags as orm_tags
 from zoocache.shm import Cache
 from zoocache.shm.events import Event, events, hash_of
@@ -41,6 +41,17 @@ class WatchedRead:
     """What it depends on, its rows aside."""
     refused: str = ""
     """Why it is not cached."""
+    seconds: float = 0.0
+    """How long it took, with its query where there was one."""
+    place: str = ""
+    """Where it was asked for: see zoocache.sites."""
+
+    @property
+    def kind(self) -> str:
+        """notices.HIT, MISS or BYPASS."""
+        if self.refused or self.entry is None:
+            return notices.BYPASS
+        return notices.HIT if self.entry.state is State.FRESH else notices.MISS
 
     @property
     def model(self) -> Any:
@@ -83,6 +94,19 @@ def note_refusal(compiler: Any, reason: str) -> None:
     reads[-1].refused = reason
 
 
+@contextmanager
+def timing(compiler: Any) -> Iterator[None]:
+    """Takes the time of a read that is watched."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        for read in reversed(_watched.get() or ()):
+            if read.compiler is compiler:
+                read.seconds, read.place = time.perf_counter() - began, sites.place()
+                break
+
+
 def why(work: Any) -> str:
     """Evaluates a queryset, or calls a function, and tells of each cached read in it.
 
@@ -99,18 +123,19 @@ def why(work: Any) -> str:
 
 def told(read: WatchedRead) -> str:
     """A read in words: a hit or why not, the SQL, and what it depends on."""
-    lines = [f"{read.model._meta.label}: {_verdict(read)}"]
+    lines = [f"{read.model._meta.label}: {verdict_of(read)}"]
     if read.sql:
         lines.append(f"  SQL: {read.sql}  {tuple(read.params)!r}")
     if read.tags:
         lines.append("  depends on: " + ", ".join(map(orm_tags.told, sorted(read.tags))))
     target = store.cache()
     if target is not None and read.entry is not None and read.entry.state is State.STALE:
-        lines += _causes(target, read)
+        lines += causes_of(target, read)
     return "\n".join(lines)
 
 
-def _verdict(read: WatchedRead) -> str:
+def verdict_of(read: WatchedRead) -> str:
+    """Whether it was a hit, or why not, in words."""
     if read.refused:
         return f"not cached, because {read.refused}"
     if read.entry is None:
@@ -123,7 +148,8 @@ def _verdict(read: WatchedRead) -> str:
     return verdict(state)
 
 
-def _causes(target: Cache, read: WatchedRead) -> Iterator[str]:
+def causes_of(target: Cache, read: WatchedRead) -> Iterator[str]:
+    """When and by whom the tags of a stale entry were dropped, a line for each."""
     entry = read.entry
     assert entry is not None
     names = {hash_of(target, tag): orm_tags.told(tag) for tag in read.tags}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from zoocache import points
+from zoocache import notices, points
 from zoocache.commits import Announcement, bump
 from zoocache.contrib.django import tags
 from zoocache.contrib.django.sessions import Session
@@ -113,6 +113,12 @@ class Written:
             bump(None)
         elif self.tags or self.by_hand:
             bump(self.tags | self.by_hand)
+        self._tell()
+
+    def _tell(self) -> None:
+        if notices.drops and self.owed:
+            everything = self.everything or self.cleared
+            notices.dropped(None if everything else self.tags | self.by_hand, "commit")
 
     def finish(self, end: End) -> None:
         """Invalidates what was written, and ends what was announced of it. May be repeated."""
@@ -120,6 +126,8 @@ class Written:
         noted = _noted.get()
         if noted is not None and (self.tags or self.everything):
             noted.append(time.time())
+        if end is not End.ROLLED_BACK:
+            self._tell()
         rest, everything = self.tags | self.by_hand, False
         for announcement in self._announcements:
             announcement.settle(end)

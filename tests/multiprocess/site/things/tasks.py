@@ -14,6 +14,7 @@ app.conf.update(
         "polling_interval": 0.02,  # seconds
         "data_folder_in": os.environ["SITE_QUEUE"],
         "data_folder_out": os.environ["SITE_QUEUE"],
+        "control_folder": os.path.join(os.environ["SITE_QUEUE"], "control"),
     },
     result_backend="file://" + os.environ["SITE_QUEUE"],
     worker_send_task_events=False,

@@ -3,7 +3,7 @@
 "use strict";
 
 const zooCharts = (() => {
-  const WIDTH = 360, HEIGHT = 150, LEFT = 44, RIGHT = 6, TOP = 8, BOTTOM = 18;
+  const HEIGHT = 150, LEFT = 44, RIGHT = 6, TOP = 8, BOTTOM = 18;
 
   function svg(name, attributes, ...children) {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -56,6 +56,7 @@ const zooCharts = (() => {
 
   // series: [{name, kind: a class, values: [number or null], area, dashed}]; times in seconds.
   function line(place, {label, times, span, series, scale, format}) {
+    const WIDTH = Math.max(220, place.clientWidth); // text stays as large as the page's
     const now = times.length ? times[times.length - 1] : 0;
     const x = (time) => LEFT + (WIDTH - LEFT - RIGHT) * (1 - (now - time) / span);
     const y = (value) => HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * Math.min(1, Math.max(0, scale(value)));
@@ -68,7 +69,7 @@ const zooCharts = (() => {
       );
     }
     drawn.append(
-      svg("text", {class: "zoo-axis", x: LEFT, y: HEIGHT - 4}, `${Math.round(span / 60)} min ago`),
+      svg("text", {class: "zoo-axis", x: LEFT, y: HEIGHT - 4}, `${+(span / 60).toFixed(1)} min ago`),
       svg("text", {class: "zoo-axis zoo-axis-right", x: WIDTH - RIGHT, y: HEIGHT - 4}, "now"),
     );
     for (const one of series) {

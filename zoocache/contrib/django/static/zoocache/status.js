@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const SPAN_S = 300;
+  const LEAST_SPAN_S = 60, SPAN_S = 300;
   const root = document.getElementById("zoo");
   if (!root) return;
   const everyMs = Number(root.dataset.every);
@@ -47,6 +47,10 @@
     return `${count(Math.max(0, s))} s`;
   }
 
+  // Without the folders of the interpreter and the script.
+  const command = (text) =>
+    text.split(" ").map((word, i) => (i < 2 ? word.replace(/^.*\//, "") : word)).join(" ").slice(0, 80);
+
   const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)} %`);
   const share = (hits, misses) => (hits + misses > 0 ? hits / (hits + misses) : null);
 
@@ -83,14 +87,14 @@
   function tiles(seen, now) {
     const all = seen.counters, {limits} = seen.spans;
     const given = [
-      ["hit ratio", percent(now && now.ratio), `${percent(share(all.hits + all.local, all.misses))} since it was made`],
+      ["hit ratio", percent(now && now.ratio), `${percent(share(all.hits + all.local, all.misses))} in all`],
       ["hits per second", now ? short(now.hits) : "–", now ? `${short(now.local)} of own copies` : ""],
       ["misses per second", now ? short(now.misses) : "–", `${short(all.misses)} in all`],
-      ["a get takes", seconds(quantile(seen.spans.gets.counts, limits, 0.5)), "median, in shared memory"],
-      ["a miss takes", seconds(quantile(seen.spans.fills.counts, limits, 0.5)), "median, until it is stored"],
+      ["a get takes", seconds(quantile(seen.spans.gets.counts, limits, 0.5)), "median, in the core"],
+      ["a miss takes", seconds(quantile(seen.spans.fills.counts, limits, 0.5)), "median, until stored"],
       ["entries", short(seen.entries.fresh), `${size(seen.entries.fresh_bytes)} of ${size(seen.size)}`],
-      ["fills refused", short(all.born_dead + all.too_large + all.crowded), `${short(all.born_dead)} were overtaken by a write`],
-      ["invalidations", short(all.invalidations + all.announced), `${short(all.tags)} tags, ${seen.commits} commits under way`],
+      ["fills refused", short(all.born_dead + all.too_large + all.crowded), `${short(all.born_dead)} overtaken by writes`],
+      ["invalidations", short(all.invalidations + all.announced), `${short(all.tags)} tags; ${seen.commits} under way`],
     ];
     at("tiles").replaceChildren(...given.map(([name, value, more]) => html("div", {},
       html("dt", {}, name), html("dd", {}, value, html("small", {title: more}, more)))));
@@ -99,7 +103,8 @@
   function charts() {
     const times = history.map((one) => one.time);
     const values = (name) => history.map((one) => one[name]);
-    const common = {times, span: SPAN_S};
+    const lasted = times.length ? times[times.length - 1] - times[0] : 0;
+    const common = {times, span: Math.min(SPAN_S, Math.max(LEAST_SPAN_S, Math.ceil(lasted / 30) * 30))};
     line(at("ratio"), {
       ...common, label: "Hit ratio of the last minutes", scale: linear(0, 1, 4), format: (n) => `${Math.round(100 * n)} %`,
       series: [{name: "hits, of all reads", kind: "zoo-hit", values: values("ratio"), area: true}],
@@ -190,7 +195,7 @@
     const columns = [{name: "Pid", number: true}, {name: "Age", number: true}, {name: "Own memory", number: true}, {name: "Command"}];
     const rows = seen.workers.map((one) => [
       `${one.pid}`, age(one.age), size(one.own),
-      [...(one.stopped ? [html("strong", {class: "zoo-warn"}, "stopped ")] : []), one.command.slice(0, 80)],
+      [...(one.stopped ? [html("strong", {class: "zoo-warn"}, "stopped ")] : []), command(one.command)],
     ]);
     if (seen.hidden) rows.push(["–", "", "", `${seen.hidden} in other pid namespaces`]);
     table(at("workers"), columns, rows, "No process that can be seen here uses it.");
