@@ -54,9 +54,8 @@ class Frame:
 _frame: ContextVar[Frame | None] = ContextVar("zoocache_frame", default=None)
 
 
-def current_frame() -> Frame | None:
-    """The innermost cached computation of this thread or task."""
-    return _frame.get()
+current_frame: Callable[[], Frame | None] = _frame.get
+"""Returns the innermost cached computation of this thread or task."""
 
 
 @contextmanager

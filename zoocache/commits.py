@@ -55,8 +55,10 @@ class Announcement:
         Raises nothing. After an asynchronous exception it can be done again.
         """
         if self._announced == self.tags or end is End.UNKNOWN:
-            settled = [intent.settle(end) for intent in self._intents]
-            if not settled or not all(settled):
+            told = bool(self._intents)
+            for intent in self._intents:  # each of them
+                told = intent.settle(end) and told
+            if not told:
                 if end is End.UNKNOWN:
                     self._announce_anew()
                 bump(self.tags)

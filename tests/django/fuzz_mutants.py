@@ -5,6 +5,7 @@ They are changed where the rules are, below whatever serves a read.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -188,13 +189,19 @@ def _proxies_by_name(patch: Patch) -> None:
         if not meta.proxy:
             return found
         table = f"shop_{meta.model_name}"
-        return found._replace(
+        pk = dataclasses.replace(found.pk, every=tags.rows(table))
+        foreign = [
+            dataclasses.replace(key, every=tags.members(table, key.field.column))
+            for key in found.foreign
+        ]
+        return dataclasses.replace(
+            found,
             table=table,
             any=tags.any_of(table),
-            pk=found.pk._replace(every=tags.rows(table)),
-            foreign=[
-                key._replace(every=tags.members(table, key.field.column)) for key in found.foreign
-            ],
+            pk=pk,
+            foreign=foreign,
+            dimensions=frozenset(key.every for key in foreign),
+            by_column={key.field.column: key for key in (*foreign, pk)},
         )
 
     patch.setattr(writing, "_keys", keys)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from zoocache import store
 from zoocache.commits import Announcement
+from zoocache.exceptions import TagError
 from zoocache.shm import Cache, resize
 from zoocache.shm.intent import End, quarantined, resolve
 
@@ -51,3 +54,29 @@ def test_where_no_lane_was_free_for_it(default_cache: Cache) -> None:
         assert other.settle(End.ROLLED_BACK)
     announcement.settle(End.UNKNOWN)
     is_in_quarantine()
+
+
+def test_tags_and_times_of_every_kind(default_cache: Cache) -> None:
+    """What cannot be announced is told at once, and nothing is announced of it."""
+    for tags in [["\ud800"], {"a:b", "c"}, iter(["a"]), None]:
+        intent = default_cache.intent()
+        assert intent.announce(tags, "", 1e300)
+        assert intent.settle(End.COMMITTED)
+        assert not intent.settle(End.COMMITTED)
+    for wrong in [
+        ([1], "", 0),
+        (5, "", 0),
+        (["a"], b"", 0),
+        (["a"], "", "1"),
+        (["a"], "\ud800", 0),
+    ]:
+        intent = default_cache.intent()
+        with pytest.raises((TypeError, UnicodeEncodeError)):
+            intent.announce(*wrong)
+        assert not intent.settle(End.COMMITTED)
+    with pytest.raises(TagError):
+        default_cache.intent().announce(["a::b"], "", 0)
+    with pytest.raises(TypeError):
+        default_cache.intent().announce(["a"], "")
+    default_cache.fill("row", b"new", default_cache.stamp(), tags=["a:b"])
+    assert default_cache.get("row") == b"new"

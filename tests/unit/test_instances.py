@@ -1,4 +1,4 @@
-"""Instances that the extension makes from rows: whole ones, or none."""
+"""Instances that the extension makes from rows, and querysets from recipes: whole ones, or none."""
 
 from __future__ import annotations
 
@@ -85,3 +85,83 @@ def test_a_model_that_is_forgotten_goes_with_its_filling() -> None:
     del Other, one
     gc.collect()
     assert gone() is None
+
+
+class Shape:
+    quick: Any
+
+
+class Queryset:
+    _recipe: Any = None
+
+
+def queryset(shape: Any, *values: Any, **own: Any) -> Any:
+    made = Queryset()
+    made.__dict__.update(own, _recipe=(shape, values))
+    return made
+
+
+def step() -> tuple[Any, list[Any]]:
+    """The method's step, and the calls that it left to Python."""
+    asked: list[Any] = []
+    return _core.Step("filter", lambda *args: asked.append(args) or "Python's").take, asked
+
+
+def test_a_step_that_is_known_gives_a_queryset_of_the_recipe() -> None:
+    take, asked = step()
+    child, attributes = object(), {"model": Model, "_fields": ("a",)}
+    shape = Shape()
+    shape.quick = {("filter", "name", str): (child, attributes)}
+    before = queryset(shape, 1, _db="other", _hints={"a": 1}, _result_cache=[1])
+    made = take(before, (), {"name": "x"})
+    assert type(made) is Queryset
+    assert vars(made) == {
+        "model": Model,
+        "_fields": ("a",),
+        "_recipe": (child, (1, "x")),
+        "_db": "other",
+        "_hints": {"a": 1},
+    }
+    assert attributes == {"model": Model, "_fields": ("a",)}
+    assert vars(take(queryset(shape), (), {"name": "y"}))["_recipe"] == (child, ("y",))
+    assert asked == []
+
+
+def test_every_other_step_is_python_s() -> None:
+    take, asked = step()
+    shape = Shape()
+    shape.quick = {("filter", "name", str): (object(), {})}
+    known = queryset(shape)
+    plain = Queryset()
+    text = type("Text", (str,), {})
+    calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+        (plain, (), {"name": "x"}),
+        (known, (), {"name": 1}),
+        (known, (), {"name": text("x")}),
+        (known, (), {"other": "x"}),
+        (known, ("x",), {"name": "x"}),
+        (known, (), {"name": "x", "other": 1}),
+        (known, (), {}),
+    ]
+    for call in calls:
+        assert take(*call) == "Python's"
+    assert asked == calls
+    for wrong in [(), (known, ()), (known, [], {}), (known, (), [])]:
+        with pytest.raises(TypeError):
+            take(*wrong)
+    with pytest.raises(AttributeError):
+        take(object(), (), {"name": "x"})
+
+
+def test_a_step_keeps_nothing() -> None:
+    take, _ = step()
+    shape, value = Shape(), "a value of its own"
+    child, attributes = object(), {"model": Model}
+    shape.quick = {("filter", "name", str): (child, attributes)}
+    before = queryset(shape, value)
+    counted = [value, child, attributes, shape, before, Queryset]
+    counts = [*map(sys.getrefcount, counted)]
+    for _ in range(100):
+        take(before, (), {"name": value})
+    gc.collect()
+    assert [*map(sys.getrefcount, counted)] == counts

@@ -459,6 +459,9 @@ class TestReferences:
                 assert copies.find(key) == (value, b"\0" * 16, arguments[2])
             assert memo._keep((key,), value, copies, *arguments)
             assert memo(key) is value
+            assert memo.get((key,)) is value
+            assert memo.find((key,)) == (value, b"\0" * 16, arguments[2])
+            assert memo.get((key, key)) is memo.find((key, key)) is memo.find(key) is None
             assert memo(key, key) is value
             assert memo._keep((key, key), value, copies, *arguments)
             assert not memo._keep(([],), value, copies, *arguments)
@@ -584,6 +587,29 @@ class TestTheSegmentsEnd:
             memo._keep((1,), "kept", copies, b"entry", b"", store.cache().stamp(), 0, 10) is False
         )
         assert memo(1) == "called"
+
+    def test_a_memo_that_is_asked_for_what_it_has(self, default_cache) -> None:
+        """While somebody is busy, only together with what it depends on."""
+        store.cache()
+        memo = local.memo(lambda *args: "called")
+        stamp, deps = default_cache.stamp(), b"\0" * 8
+        for key in [(1,), (), ("a", None)]:
+            assert memo.get(key) is memo.find(key) is None
+            assert memo._keep(key, ["kept"], local.copies, b"entry", deps, stamp, 0, 10)
+            local.busy.add("somebody")
+            try:
+                assert memo.get(key) is None
+                assert memo.find(key) == (["kept"], deps, stamp)
+            finally:
+                local.busy.discard("somebody")
+            assert memo.get(key) == ["kept"]
+        for other in [(True,), (1.0,), 1, [1], (1, 1), ([],), ("a", 0)]:
+            assert memo.get(other) is memo.find(other) is None
+        zoocache.clear()
+        assert memo.get((1,)) is memo.find((1,)) is None
+        assert memo._keep((1,), "kept", local.copies, b"entry", deps, default_cache.stamp(), 0, 10)
+        local.close_level()
+        assert memo.get((1,)) is memo.find((1,)) is None
 
 
 class TestOtherProcesses:

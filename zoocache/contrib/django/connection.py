@@ -83,7 +83,8 @@ class ConnectionState(Visibility):
         """
         if self.connection.connection is None:  # nobody knows then what autocommit is
             self.connection.ensure_connection()
-        self.settle()
+        if self.begun or self.written.owed:
+            self.settle()
 
         def learning() -> Any:
             result = self.statement(run)
@@ -117,7 +118,7 @@ class ConnectionState(Visibility):
         context: dict[str, Any],
     ) -> Any:
         """The execute wrapper: sees what the compilers do not."""
-        if self.begun or self.written.owed:
+        if not self._writing and (self.begun or self.written.owed):
             self.settle()
         if not self.begun and self.in_transaction():
             self._begin(_now())

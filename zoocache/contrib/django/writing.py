@@ -8,8 +8,9 @@ known value may hold any value, so the column's whole dimension goes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db.models import ForeignKey, IntegerField
 from django.db.models.constants import OnConflict
@@ -79,22 +80,20 @@ def _insert_tags(query: Any, keys: _Keys) -> set[str]:
 def _update_tags(query: Any, keys: _Keys) -> set[str]:
     if not query.values:
         return set()
-    unknown = set(keys.dimensions)
-    found = _pinned_rows(query, keys.pk)
+    by_column, pk, unknown = keys.by_column, keys.pk, set(keys.dimensions)
+    found = _pinned_rows(query, pk)
     found.add(keys.any)
     for field, _, value in query.values:
-        # By identity, as what is slow of a field is to hash it, and to ask it.
-        key = keys.by_field.get(id(field), keys)
-        if key is keys:  # of another class of the table
-            key = keys.by_column.get(field.column)
+        key = by_column.get(field.column)  # to hash a field itself is slow
         if key is None:
             continue
-        if key is keys.pk:
+        if key is pk:
             return {tags.root(keys.table)}
-        unknown.discard(key.every)
+        every = key.every
+        unknown.discard(every)
         if type(value) is int and key.integers:
-            found.add(f"{key.every}:{value}")
-        else:
+            found.add(f"{every}:{value}")
+        elif value is not None:
             found |= _tags(key, (value,))
     return found | unknown if unknown else found
 
@@ -106,7 +105,8 @@ def _delete_tags(query: Any, keys: _Keys) -> set[str]:
     return found
 
 
-class _Key(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Key:
     """A column whose values have tags: the primary key or a foreign key of a table."""
 
     field: Any
@@ -117,7 +117,8 @@ class _Key(NamedTuple):
     exact: bool
 
 
-class _Keys(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Keys:
     """The keys of a model's table."""
 
     table: str
@@ -129,8 +130,6 @@ class _Keys(NamedTuple):
     dimensions: frozenset[str]
     """The tags of all values of each of those."""
     by_column: dict[str, _Key]
-    by_field: dict[int, Any]
-    """The same by the identity of each of `fields`; None for those that are no keys."""
 
 
 def _keys(meta: Any) -> _Keys:
@@ -146,7 +145,6 @@ def _keys(meta: Any) -> _Keys:
         if isinstance(field, ForeignKey) and not field.primary_key
     ]
     pk = _key(meta.pk, tags.rows(table))
-    by_column = {key.field.column: key for key in (*foreign, pk)}
     made = _Keys(
         table,
         fields,
@@ -154,8 +152,7 @@ def _keys(meta: Any) -> _Keys:
         pk,
         foreign,
         frozenset(key.every for key in foreign),
-        by_column,
-        {id(field): by_column.get(field.column) for field in fields},
+        {key.field.column: key for key in (*foreign, pk)},
     )
     meta._zoocache_keys = made
     return made

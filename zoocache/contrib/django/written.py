@@ -43,7 +43,8 @@ class Written:
         self._announcements: list[Announcement] = []
         self.by_hand: set[str] = set()  # what the user invalidated inside the transaction
         self.owed = False
-        """Has anybody to be told yet? Set before there is something, reset after."""
+        """Has anybody to be told yet? Set before there is something, and again when it is there: a
+        finalizer that comes in between finds nothing, and forgets it."""
         self.tables: set[str] = set()  # dirty, by their root tags
         self.tags: set[str] = set()
         self.forget()
@@ -69,11 +70,12 @@ class Written:
         self.owed = True
         if tables is None:
             self.everything = True
-            return
-        self.tables.update(map(tags.root, tables))
-        self.tags.update(written)
-        if len(self.tags) > MAX_TAGS:
-            self.tags = set(self.tables)
+        else:
+            self.tables.update(map(tags.root, tables))
+            self.tags.update(written)
+            if len(self.tags) > MAX_TAGS:
+                self.tags = set(self.tables)
+        self.owed = True
 
     def add_by_hand(self, invalidated: Iterable[str] | None) -> None:
         """What the user invalidated; None: everything."""
@@ -82,6 +84,7 @@ class Written:
             self.cleared = True
         else:
             self.by_hand.update(invalidated)
+        self.owed = True
 
     def announce(self, written: Iterable[str] | None, session: Session) -> None:
         """Announces what the next statement may commit; None: everything."""
@@ -93,6 +96,7 @@ class Written:
         self.owed = True
         # First in the list, then made: whatever comes in between, it will be settled.
         self._announcements.append(announcement)
+        self.owed = True
         announcement.make()
         points.reach("commit:announced")
 
