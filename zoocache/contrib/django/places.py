@@ -58,7 +58,7 @@ class NamedPlace:
                     opened = store.cache()  # one mapping of it is enough
                 elif settings.enabled:
                     size = isolation.size_of(self.size or settings.size)
-                    opened = Cache(Segment(name, size))
+                    opened = Cache(Segment(name, size, entry_size=settings.entry_size))
             except ZooCacheError as error:
                 store.log_once(
                     f"the cache at {self.name} is off, everything is a miss: {error}",
