@@ -70,7 +70,7 @@ class ZooCacheCollector(Collector):
 
 def _own_name() -> str:
     try:
-        return config.resolve(["NAME"]).name
+        return config.segment_name()
     except ConfigError:
         return ""
 

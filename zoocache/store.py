@@ -119,7 +119,7 @@ def _refresh() -> _State:
         try:
             resolved = config.resolve()
             if resolved.enabled:
-                opened = Cache(Segment(resolved.name, resolved.size))
+                opened = Cache(Segment(resolved.segment, resolved.size))
                 _note_other_size(opened.segment, resolved.size)
         except ZooCacheError as error:
             # Not by its text: that may show a figure which is another at each try.
@@ -158,7 +158,7 @@ config.listeners.append(local.close_level)
 def writer() -> Cache | None:
     """The cache to invalidate in; None if there is no segment: it is never created here.
 
-    Needs no more than the segment's name: a setting that keeps this process
+    Needs no more than the segment's name and group: a setting that keeps this process
     from reading must not keep others from being told. Raises SegmentError or
     ConfigError.
     """
@@ -168,7 +168,7 @@ def writer() -> Cache | None:
     if state is not None and state.cache is not None and state.generation == generation:
         return state.cache
     try:
-        attached = Cache(Segment(config.resolve(["NAME"]).name))
+        attached = Cache(Segment(config.segment_name()))
     except SegmentMissingError:
         return None
     if state is None or state.generation != generation:
@@ -248,9 +248,10 @@ def _in_every_successor(drop: Callable[[Cache], None]) -> None:
         try:
             target = writer()
         except SegmentFormatError:
-            # A process of a newer version has replaced the segment. This one cannot
-            # read it, but it must not leave stale rows in it.
-            if clear_foreign(config.resolve(["NAME"]).name):
+            # A process of a newer version has replaced the segment, or one of an older
+            # version has it, and only another user of the group can replace it. This
+            # one cannot read it, but it must not leave stale rows in it.
+            if clear_foreign(config.segment_name()):
                 return None
             raise
         if target is None:
@@ -313,12 +314,14 @@ def configure(
     ttl: float | config.Unset | None = config.UNSET,
     enabled: bool | None = None,
     local: int | str | None = None,
+    group: int | str | config.Unset | None = config.UNSET,
 ) -> None:
     """Sets what is given, over a framework's settings and the environment.
 
     `name` of the segment; `size` in bytes or as "64MiB", for a segment that
     does not exist yet; `ttl` in seconds for entries that set none (None: no
     expiry); `enabled=False` makes everything a pass-through; `local`, in bytes,
-    is what this process may keep of decoded values, 0 for nothing. Raises ConfigError.
+    is what this process may keep of decoded values, 0 for nothing; `group`, by name or number,
+    shares the segment (None: it is this user's alone). Raises ConfigError.
     """
-    config.set_overrides(name=name, size=size, ttl=ttl, enabled=enabled, local=local)
+    config.set_overrides(name=name, size=size, ttl=ttl, enabled=enabled, local=local, group=group)

@@ -21,7 +21,7 @@ from django.test import override_settings
 from zoocache import config, host, store
 from zoocache.contrib.django import checks
 from zoocache.contrib.django.databases import is_replica
-from zoocache.doctor import Level
+from zoocache.findings import Level
 from zoocache.shm import path_of, unlink
 
 pytestmark = pytest.mark.usefixtures("zoo")

@@ -183,7 +183,7 @@ def test_gunicorns_hook_where_workers_are_another_user(segment_name: str) -> Non
         garbled.write_bytes(b"nothing of the kind")
         os.chown(garbled, other, other)
         garbled.chmod(0o600)
-        gunicorn.child_exit(SimpleNamespace(cfg=SimpleNamespace(uid=other)), None)
+        gunicorn.child_exit(SimpleNamespace(cfg=SimpleNamespace(uid=other, gid=other)), None)
         assert os.geteuid() == 0
         os.seteuid(other)
         try:

@@ -58,7 +58,7 @@ class NamedPlace:
                     opened = store.cache()  # one mapping of it is enough
                 elif settings.enabled:
                     size = isolation.size_of(self.size or settings.size)
-                    opened = Cache(Segment(name, size))
+                    opened = Cache(Segment(settings.segment_called(name), size))
             except ZooCacheError as error:
                 store.log_once(
                     f"the cache at {self.name} is off, everything is a miss: {error}",
@@ -73,7 +73,7 @@ class NamedPlace:
         if opened is not None:
             return opened
         try:
-            return Cache(Segment(isolation.name_of(self.name)))
+            return Cache(Segment(config.segment_name(isolation.name_of(self.name))))
         except SegmentMissingError:
             return None
 
