@@ -230,6 +230,20 @@ class TestSessions:
             assert found() == []
 
 
+class TestPickles:
+    BACKEND = "zoocache.contrib.django.cache.ZooCache"
+
+    def test_in_a_segment_that_a_group_shares(self) -> None:
+        options = {"pickle": {}, "codec": {"OPTIONS": {"SERIALIZER": "zoocache"}}}
+        caches = {alias: {"BACKEND": self.BACKEND, **given} for alias, given in options.items()}
+        with override_settings(CACHES={"default": caches["codec"], **caches}):
+            assert found() == []
+            with override_settings(ZOOCACHE={"GROUP": os.getegid()}):
+                message = only()
+        assert message.id == "zoocache.W013"
+        assert "CACHES['pickle']" in message.msg
+
+
 class TestReadingOwnWrites:
     def test_half_of_it(self) -> None:
         middleware, router = checks._READ_YOUR_WRITES

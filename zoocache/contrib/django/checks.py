@@ -8,7 +8,7 @@
     W003  a pattern matches no model            W011  half of what reading one's writes takes
     W004  /dev/shm has no room                  of `check --deploy`: W020 DEBUG, W021 SHADOW,
     W005  another user's segment                W022 EVERYTHING, W023 ENABLED (off)
-    W012  something put a hook out of force
+    W012  something put a hook out of force    W013  a group shares pickles
 
 They are registered when the package is imported, whether or not the app is installed.
 """
@@ -170,6 +170,27 @@ def check_sessions(**kwargs: Any) -> list[CheckMessage]:
             hint='SESSION_ENGINE = "django.contrib.sessions.backends.cached_db" reads as fast.',
             id="zoocache.W010",
         )
+    ]
+
+
+@register(TAG, "caches")
+def check_pickles(**kwargs: Any) -> list[CheckMessage]:
+    """W013."""
+    try:
+        shared = config.resolve(["GROUP"]).group is not None
+    except ConfigError:  # told by E001
+        return []
+    return [
+        Warning(
+            f"CACHES[{alias!r}] keeps pickles in a segment that a group shares: each user of the "
+            f"group can run code as each other that reads them, root included.",
+            hint='"OPTIONS": {"SERIALIZER": "zoocache"}, which runs none.',
+            id="zoocache.W013",
+        )
+        for alias, given in settings.CACHES.items()
+        if shared
+        and given.get("BACKEND") == _BACKEND
+        and given.get("OPTIONS", {}).get("SERIALIZER", "pickle") != "zoocache"
     ]
 
 
