@@ -114,16 +114,12 @@ def _goals(results: dict[str, Any]) -> Iterator[Goal]:
         "invalidate to a hit, 1 M entries", 2, lambda: taken["invalidate, 1 M entries"] / taken[HIT]
     )
     memory = results.get("memory", {})
-    yield at_most(
-        "memory: bytes per entry beside key and value",
-        64,
-        lambda: max(
-            taken
-            for name, taken in memory["bytes beside key and value"].items()
-            if name.startswith("zoocache")
-        ),
-        unit=" B",
-    )
+    for size in SMALL:
+        yield at_most(
+            f"memory: bytes per entry of {size} beside key and value, with ENTRY_SIZE",
+            64, lambda: memory["bytes beside key and value"][f"zoocache, {size}, ENTRY_SIZE"],  # noqa: B023
+            unit=" B",
+        )  # fmt: skip
     # Less than a page for 1,000 hits is noise of the interpreter, not growth with hits.
     yield at_most(
         "memory: growth of a worker over 1 M hits",

@@ -60,14 +60,16 @@ def growth(place: Place, hits: int) -> dict[str, int]:
     }
 
 
-def zoo_overhead(place: Place, size: int) -> float:
+def zoo_overhead(place: Place, size: int, *, known: bool) -> float:
     """Bytes of a full segment for each entry that can be read in it, less key and value.
 
-    Everything counts: header, index, tags, and room that the log cannot use.
+    Everything counts: header, index, tags, and room that the log cannot use. With `known`,
+    the segment is told how long key and value are together (ENTRY_SIZE).
     """
-    segment = Segment(f"{place.segment}-full-{size}", SEGMENT)
-    cache = Cache(segment)
     key_of = b"shop.Product:42:%07d".__mod__
+    entry_size = size + len(key_of(0)) if known else 0
+    segment = Segment(f"{place.segment}-full-{size}-{known:d}", SEGMENT, entry_size=entry_size)
+    cache = Cache(segment)
     count = 2 * segment.size // (size + len(key_of(0)))
     value = value_of(size)
     for number in range(count):
@@ -84,7 +86,8 @@ def overheads(place: Place, count: int, missing: dict[str, str]) -> dict[str, fl
     """Bytes beside key and value of 100 bytes, as each peer counts them itself."""
     found = {}
     for label, size in FILLS.items():
-        found[f"zoocache, {label}"] = zoo_overhead(place, size)
+        found[f"zoocache, {label}"] = zoo_overhead(place, size, known=False)
+        found[f"zoocache, {label}, ENTRY_SIZE"] = zoo_overhead(place, size, known=True)
     plain = len(key(0)) + VALUE
     value = value_of(VALUE)
     for peer in open_peers(place, (Lmdb, DiskCache, Pylibmc, RedisPy), missing):

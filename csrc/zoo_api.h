@@ -116,6 +116,12 @@ typedef struct {
  * another process's initialisation.
  */
 int zoo_open(const char *name, uint64_t size, uint32_t wait_ms, zoo_seg **out);
+/*
+ * The same. `entry_size` counts like `size`: what an entry takes on average, in
+ * bytes with its key, by which the index is sized; 0 where that is not known.
+ */
+int zoo_open_for(const char *name, uint64_t size, uint64_t entry_size, uint32_t wait_ms,
+                 zoo_seg **out);
 void zoo_close(zoo_seg *seg);
 /* Retires the segment and removes its name: every process goes on with a new one. */
 int zoo_unlink(const char *name);
@@ -125,6 +131,7 @@ int zoo_unlink(const char *name);
  * for commits that are under way.
  */
 int zoo_resize(const char *name, uint64_t size, uint32_t wait_ms);
+int zoo_resize_for(const char *name, uint64_t size, uint64_t entry_size, uint32_t wait_ms);
 /*
  * Clears a segment of a newer layout, which this version cannot read: for
  * invalidations by processes that have not been restarted since an upgrade.
@@ -136,6 +143,7 @@ int zoo_outdated(const char *name);
 int zoo_retired(zoo_seg *seg);
 
 uint64_t zoo_size(const zoo_seg *seg);       /* bytes */
+uint64_t zoo_entry_size(const zoo_seg *seg); /* bytes, as given when it was made */
 uint64_t zoo_max_record(const zoo_seg *seg); /* bytes, header, key and tags included */
 /* Shifts what this handle takes for the time, in ms: tests of expiry need no sleep. */
 void zoo_skew(zoo_seg *seg, int64_t ms);

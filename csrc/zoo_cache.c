@@ -20,21 +20,10 @@
 #include "zoo_fault.h"
 #include "zoo_layout.h"
 
-enum { GET_RETRIES = 3, SET_RETRIES = 3 };
+enum { SET_RETRIES = 3 };
 
-/* Is it time to look around? Once in some 48 operations. */
-static inline bool watch(zoo_seg *seg)
-{
-    uint64_t left = zoo_load_relaxed(&seg->until_look); /* private, but threads share it */
-    if (__builtin_expect(left == 0, 0)) {
-        zoo_look_around(seg);
-        return true;
-    }
-    zoo_store_relaxed(&seg->until_look, left - 1); /* likewise */
-    return false;
-}
-
-static int miss(zoo_seg *seg, int outcome)
+/* Counts a miss and looks why it may be one: the outcome, or ZOO_RETIRED. */
+int zoo_miss(zoo_seg *seg, int outcome)
 {
     static const zoo_stat why[] = {
         [ZOO_MISS] = ZOO_N_ABSENT,     [ZOO_STALE] = ZOO_N_STALE,   [ZOO_EXPIRED] = ZOO_N_EXPIRED,
@@ -72,21 +61,23 @@ static __attribute__((noinline, cold)) int find_noted(zoo_seg *seg, const char *
     hit->began_ns = zoo_span_clock();
     int outcome = zoo_index_find(seg, hit->key_hash, key, key_len, hit);
     if (outcome != ZOO_OK)
-        return miss(seg, outcome);
+        return zoo_miss(seg, outcome);
     hit->base ^= ZOO_AGE_TIMED; /* and so its age */
     return ZOO_OK;
 }
 
 /* Finds a key and verifies all of its record but the value: ZOO_OK, and zoo_take() must follow. */
-int zoo_find(zoo_seg *seg, const char *key, size_t key_len, struct zoo_hit *hit)
+int zoo_find_any(zoo_seg *seg, const char *key, size_t key_len, struct zoo_hit *hit)
 {
     if (key_len - 1 >= ZOO_MAX_KEY) /* 0 wraps */
         return ZOO_E_KEY;
     hit->key_hash = zoo_key_hash(seg, key, key_len);
-    if (__builtin_expect(watch(seg), 0))
+    if (zoo_look_due(seg)) {
+        zoo_look_around(seg);
         return find_noted(seg, key, key_len, hit);
+    }
     int outcome = zoo_index_find(seg, hit->key_hash, key, key_len, hit);
-    return outcome == ZOO_OK ? ZOO_OK : miss(seg, outcome);
+    return outcome == ZOO_OK ? ZOO_OK : zoo_miss(seg, outcome);
 }
 
 /* Copies a record on to the head of the main log, from the private copy that was verified. */
@@ -122,7 +113,7 @@ static __attribute__((noinline, cold)) void look_after(zoo_seg *seg, struct zoo_
  * ago, and may be served while somebody computes it anew. Else a miss; after
  * ZOO_LAPPED it is worth while to look again.
  */
-int zoo_take(zoo_seg *seg, struct zoo_hit *hit, char *value, uint64_t grace_ms)
+int zoo_take_any(zoo_seg *seg, struct zoo_hit *hit, char *value, uint64_t grace_ms)
 {
     int outcome = zoo_log_value(seg, hit, value);
     ZOO_FAULT("get:copied");
@@ -135,34 +126,10 @@ int zoo_take(zoo_seg *seg, struct zoo_hit *hit, char *value, uint64_t grace_ms)
             look_after(seg, hit, value);
         zoo_count(seg, ZOO_N_HITS, 1);
     } else {
-        outcome = miss(seg, outcome);
+        outcome = zoo_miss(seg, outcome);
     }
     zoo_log_close(hit);
     return outcome;
-}
-
-int64_t zoo_get(zoo_seg *seg, const char *key, size_t key_len, char *value, size_t cap,
-                uint64_t *needed)
-{
-    struct zoo_hit hit;
-    int outcome = ZOO_LAPPED;
-    for (int tries = 0; tries < GET_RETRIES && outcome == ZOO_LAPPED; tries++) {
-        outcome = zoo_find(seg, key, key_len, &hit);
-        if (outcome < 0)
-            return outcome;
-        if (outcome != ZOO_OK)
-            return -outcome;
-        uint32_t len = hit.rec->value_len;
-        *needed = len;
-        if (len > cap) {
-            zoo_log_close(&hit);
-            return -ZOO_MORE;
-        }
-        outcome = zoo_take(seg, &hit, value, 0);
-        if (outcome == ZOO_OK)
-            return len;
-    }
-    return -outcome;
 }
 
 /* Names of tags, for the ring of events. */
@@ -319,7 +286,8 @@ int zoo_store(zoo_seg *seg, int mode, const char *key, size_t key_len, const cha
     struct zoo_rec *head = NULL;
     if (key_len - 1 >= ZOO_MAX_KEY)
         return ZOO_E_KEY;
-    watch(seg);
+    if (zoo_look_due(seg))
+        zoo_look_around(seg);
     if (mode == ZOO_FILL) {
         if (stamp == 0 || stamp >= ZOO_CLOCK_MASK)
             return ZOO_E_ARGUMENT;
@@ -405,15 +373,6 @@ int zoo_invalidate(zoo_seg *seg, const char *tags, size_t tags_len)
 int zoo_merge(zoo_seg *seg, uint64_t remote)
 {
     return zoo_hlc_merge(seg, remote);
-}
-
-__attribute__((noinline)) uint64_t zoo_get_loop(zoo_seg *seg, const char *keys, size_t key_len,
-                                                size_t n_keys, char *value, size_t cap, size_t n)
-{
-    uint64_t hits = 0, needed;
-    for (size_t i = 0; i < n; i++)
-        hits += zoo_get(seg, keys + i % n_keys * key_len, key_len, value, cap, &needed) >= 0;
-    return hits;
 }
 
 int64_t zoo_nothing(zoo_seg *seg, const char *key, size_t key_len)

@@ -24,16 +24,30 @@ static uint64_t align(uint64_t n, uint64_t to)
 }
 
 /*
- * Places the parts one behind the other; the logs get what is left. The index
- * has a bucket for each KiB: with short records it fills up about when the logs
- * do, and with longer ones there is room for ghosts.
+ * The index has a bucket for each KiB: with short records it fills up about when
+ * the logs do, and with longer ones there is room for ghosts. Where it is known
+ * what an entry takes, it has two words for each, or as near to that as a power of
+ * two comes: 1.4 to 2.8. With fewer, buckets overflow that have got more than
+ * their share, long before the others are full.
  */
-void zoo_geometry_plan(struct zoo_hdr *hdr, uint64_t size)
+static uint64_t buckets(uint64_t size, uint64_t entry_size)
 {
+    if (entry_size == 0)
+        return power_of_two_below(size / 1024, 64, 1ull << 32);
+    uint64_t wanted = size / entry_size * 2 / ZOO_WAYS;
+    uint64_t below = power_of_two_below(wanted, 64, 1ull << 31);
+    return wanted > below + below / 5 * 2 ? below * 2 : below; /* about the root of two */
+}
+
+/* Places the parts one behind the other; the logs get what is left. */
+void zoo_geometry_plan(struct zoo_hdr *hdr, uint64_t size, uint64_t entry_size)
+{
+    if (entry_size != 0 && entry_size < ZOO_MIN_ENTRY)
+        entry_size = ZOO_MIN_ENTRY; /* or the index would be all of the segment */
     const uint64_t sizes[ZOO_PARTS] = {
         [ZOO_PART_STATS] = ZOO_STRIPES * ZOO_STATS * 8,
         [ZOO_PART_TAGS] = power_of_two_below(size / 16384, 64, 65536) * ZOO_LINE,
-        [ZOO_PART_INDEX] = power_of_two_below(size / 1024, 64, 1ull << 32) * ZOO_LINE,
+        [ZOO_PART_INDEX] = buckets(size, entry_size) * ZOO_LINE,
         [ZOO_PART_PENDING] = power_of_two_below(size / 65536, 512, 4096) * 8,
         [ZOO_PART_LANES] = ZOO_LANES * sizeof(struct zoo_lane),
         [ZOO_PART_OWNERS] = ZOO_OWNERS * 8,
@@ -54,6 +68,7 @@ void zoo_geometry_plan(struct zoo_hdr *hdr, uint64_t size)
     at += probation;
     hdr->part[ZOO_PART_LOG_MAIN] = (struct zoo_part){at, size - at};
     hdr->size = size;
+    hdr->entry_size = entry_size;
 }
 
 static bool fits(const struct zoo_hdr *hdr, int id, uint64_t alignment)
@@ -131,4 +146,13 @@ uint64_t zoo_geometry_longest(uint64_t log_size)
 {
     uint64_t bytes = log_size / 8;
     return bytes < 1u << 30 ? bytes : 1u << 30;
+}
+
+/*
+ * By how much the limit of a log is raised. What lies within it is lost to
+ * readers a little early: a 256th of the log at most, and nothing of a small one.
+ */
+uint64_t zoo_geometry_stride(uint64_t log_size)
+{
+    return log_size < 1u << 20 ? ZOO_UNIT : power_of_two_below(log_size / 256, 1, 65536);
 }

@@ -64,13 +64,6 @@ uint64_t zoo_time(const zoo_seg *seg)
     return shifted(seg, zoo_hlc_boot_ns());
 }
 
-/* E6/A pairs with E6/R in zoo_hlc_tick_at(): nothing that follows a stamp, the read
- * of the database first of all, happens before it. */
-uint64_t zoo_hlc_read(zoo_seg *seg)
-{
-    return zoo_load_acquire(&seg->hdr->clock);
-}
-
 /* `boot_ns` is the time: who ticks often needs it for more than this. */
 uint64_t zoo_hlc_tick_at(zoo_seg *seg, uint64_t boot_ns)
 {

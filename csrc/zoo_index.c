@@ -3,7 +3,7 @@
  *
  * A bucket is one cache line of 8 words. A key's words lie in its bucket only.
  *
- * Readers (zoo_cache.c) look at the words with their fingerprint and read the
+ * Readers (zoo_cache.c, zoo_hit.c) look at the words with their fingerprint and read the
  *   records behind them.
  * Writers replace or remove the key's own word by one CAS. A key that is absent
  *   is inserted in two phases, as in FASTER's index:
@@ -45,7 +45,7 @@ enum { PUT_ATTEMPTS = 64, FIND_RETRIES = 8, SPIN = 64 };
 
 uint64_t zoo_key_hash(const zoo_seg *seg, const char *key, size_t key_len)
 {
-    return zoo_hash(key, key_len, seg->key_seed);
+    return zoo_sum_hash(seg->sum_kind, seg->key_seed, key, key_len);
 }
 
 static bool is_tentative(uint64_t word)
@@ -65,12 +65,6 @@ static uint64_t word_of(uint64_t key_hash, unsigned log, zoo_pos pos)
 }
 
 enum match { MATCH_YES, MATCH_OTHER, MATCH_DEAD };
-
-/* Where a key goes if it can, and is looked for first. */
-static unsigned first_slot(uint64_t key_hash)
-{
-    return (unsigned)(key_hash >> 32) % ZOO_WAYS;
-}
 
 /* Is the record of a word this key's? Decided on a verified copy only. */
 static enum match match(zoo_seg *seg, uint64_t word, const char *key, size_t key_len,
@@ -132,7 +126,7 @@ unsigned zoo_index_choose_log(zoo_seg *seg, uint64_t key_hash, uint64_t bytes, b
     const struct zoo_log *main_log = &seg->log[ZOO_LOG_MAIN];
     *ghost = false;
     if (bytes > seg->log[ZOO_LOG_PROBATION].longest ||
-        zoo_load_relaxed(main_log->head) <= main_log->size) /* a hint: nothing rests on it */
+        zoo_load_relaxed(main_log->limit) <= main_log->size) /* a hint: nothing rests on it */
         return ZOO_LOG_MAIN;
     for (unsigned i = 0; i < ZOO_WAYS; i++) {
         uint64_t word = zoo_load_acquire(bucket + i); /* no edge: it only chooses the log */
@@ -199,7 +193,7 @@ int zoo_index_find(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_
     zoo_word *bucket = zoo_index_bucket(seg, key_hash);
     int outcome = ZOO_MISS;
     int retries = FIND_RETRIES;
-    unsigned first = first_slot(key_hash);
+    unsigned first = zoo_index_first(key_hash);
     for (unsigned k = 0; k < ZOO_WAYS; k++) {
         unsigned i = (first + k) % ZOO_WAYS;
         uint64_t word = zoo_load_acquire(bucket + i); /* E2/A */
@@ -362,7 +356,7 @@ int zoo_index_put(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, un
         if (outcome != ZOO_MISS)
             return outcome;
 
-        uint64_t turn = first_slot(key_hash) + attempt * (3 + pos.bytes / ZOO_UNIT);
+        uint64_t turn = zoo_index_first(key_hash) + attempt * (3 + pos.bytes / ZOO_UNIT);
         unsigned own = choose_victim(seg, words, turn);
         if (!zoo_cas_seq_cst(bucket + own, words[own], tentative)) /* phase 1; E2/R, E7 */
             continue;

@@ -23,7 +23,8 @@
  * reaches, so that a record which crosses the physical end is contiguous.
  *
  * Glossary. A *position* counts all bytes ever reserved in a log, so it is
- * never used twice; a *word* in the index names a log, a position and a
+ * never used twice; a log's *head* is the next one, and its *limit* is never
+ * behind what is written. A *word* in the index names a log, a position and a
  * *fingerprint* (bits of the key's hash). A *tag* is what one invalidates, a
  * *dependency* is the hash of a tag in a record. A *stamp* is the clock before
  * a value's computation began.
@@ -41,6 +42,7 @@
 
 #include "zoo_api.h"
 #include "zoo_atomic.h"
+#include "zoo_sum.h"
 
 #if !defined(__linux__) || !(defined(__x86_64__) || defined(__aarch64__))
 #error "zoocache supports Linux on x86-64 and arm64; this platform is neither"
@@ -50,7 +52,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is little-
 #define ZOO_MAGIC 0x65686361636f6f7aull /* "zoocache" as a little-endian word */
 #ifndef ZOO_LAYOUT_VERSION /* the C tests are of a later one, so that they can have an older one   \
                             */
-#define ZOO_LAYOUT_VERSION 3u
+#define ZOO_LAYOUT_VERSION 4u
 #endif
 #define ZOO_PART_ALIGN 65536u /* the largest page of arm64 */
 #define ZOO_LINE 64u
@@ -74,7 +76,7 @@ enum zoo_part_id {
 
 enum { ZOO_LOGS = 2, ZOO_LOG_PROBATION = 0, ZOO_LOG_MAIN = 1 };
 enum { ZOO_WAYS = 8, ZOO_STRIPES = 64, ZOO_OWNERS = 1024, ZOO_CLAIMS = 64 };
-enum { ZOO_NAME_BYTES = 256 };
+enum { ZOO_NAME_BYTES = 256, ZOO_MIN_ENTRY = 64 };
 /* The last two words of a stripe are a sample: a key that was asked for of late. See zoo_look.c. */
 enum { ZOO_SAMPLE_AT = ZOO_STATS - 2 };
 _Static_assert((int)ZOO_N_DIFFERED < (int)ZOO_SAMPLE_AT, "a counter is no sample");
@@ -129,24 +131,27 @@ struct zoo_hdr {
         };
     };
     uint64_t size;
-    uint64_t secret[2]; /* seeds of the hashes and of the checksums */
-    uint64_t sum_kind;  /* how checksums are made: ZOO_SUM_AES or ZOO_SUM_PLAIN */
-    uint64_t wall_us;   /* CLOCK_REALTIME when the machine booted: for people and the wire only */
+    uint64_t secret[2];  /* seeds of the hashes and of the checksums */
+    uint64_t sum_kind;   /* how checksums are made: ZOO_SUM_AES or ZOO_SUM_PLAIN */
+    uint64_t entry_size; /* by which the index was sized; 0: not known */
+    uint64_t wall_us;    /* CLOCK_REALTIME when the machine booted: for people and the wire only */
     struct zoo_part part[ZOO_PARTS];
     uint64_t constants_sum; /* over everything above */
 
     _Alignas(ZOO_LINE) zoo_word state; /* the creator, zoo_retire.c; forward only */
     zoo_word retired_clock;            /* zoo_retire.c: what the clock was */
     /* One line: all that a hit looks at when nothing happens. */
-    _Alignas(ZOO_LINE) zoo_word clock;  /* zoo_hlc.c; forward only */
-    zoo_word root;                      /* zoo_tag.c: the clock of the last clear */
-    zoo_word active_lanes;              /* zoo_lane.c: mask of the lanes in use */
-    zoo_word miss_until;                /* zoo_intent.c: nobody hits before this time (ms) */
-    zoo_word pending_all;               /* zoo_lane.c: mask of lanes that announce everything */
-    _Alignas(ZOO_LINE) zoo_word events; /* zoo_tag.c: counts finished invalidations */
-    zoo_word event_head;                /* zoo_event.c: places ever taken in the ring */
-    zoo_word next_reap;                 /* zoo_reap.c: when to look for dead owners (ms) */
-    zoo_word owner_file;                /* zoo_owner.c: inode of the lock file; set once */
+    _Alignas(ZOO_LINE) zoo_word clock; /* zoo_hlc.c; forward only */
+    zoo_word root;                     /* zoo_tag.c: the clock of the last clear */
+    zoo_word active_lanes;             /* zoo_lane.c: mask of the lanes in use */
+    zoo_word miss_until;               /* zoo_intent.c: nobody hits before this time (ms) */
+    zoo_word pending_all;              /* zoo_lane.c: mask of lanes that announce everything */
+    zoo_word limit_probation;          /* zoo_log.c; forward only, by strides */
+    zoo_word limit_main;
+    _Alignas(ZOO_LINE) zoo_word events;         /* zoo_tag.c: counts finished invalidations */
+    zoo_word event_head;                        /* zoo_event.c: places ever taken in the ring */
+    zoo_word next_reap;                         /* zoo_reap.c: when to look for dead owners (ms) */
+    zoo_word owner_file;                        /* zoo_owner.c: inode of the lock file; set once */
     _Alignas(ZOO_LINE) zoo_word head_probation; /* zoo_log.c; forward only */
     _Alignas(ZOO_LINE) zoo_word head_main;
     /* zoo_cache.c: the words that were last promoted, by hash. Hints only. */
@@ -158,28 +163,29 @@ _Static_assert(sizeof(struct zoo_hdr) <= ZOO_HEADER_BYTES, "the header fits the 
 
 /*
  * A record: this header, the key, the dependency hashes, the value; each padded
- * to 8 bytes, the whole to 16. Written by whoever reserved its bytes, never
- * changed once its word is in the index. All before the value is the *head*: it
- * has a checksum of its own, so that a key is compared without reading the value.
+ * to 8 bytes. Written by whoever reserved its bytes, never changed once its word
+ * is in the index. All before the value is the *head*: it has a checksum of its
+ * own, so that a key is compared without reading the value.
  */
 struct zoo_rec {
-    uint64_t sum;       /* of the rest of the head, seeded by the secret and the position */
-    uint64_t value_sum; /* seeded by the secret */
+    uint32_t sum;       /* of the head from `stamp` on, seeded by the secret and the position */
+    uint32_t whole_sum; /* of that, and of the value behind it; xored with `sum` */
     uint64_t stamp;     /* 48 bits of clock, and ZOO_STAMP_EXPLICIT */
     uint64_t expiry;    /* CLOCK_BOOTTIME in ms, 0: never */
     uint32_t value_len;
     uint16_t key_len;
     uint16_t n_deps;
 };
-_Static_assert(sizeof(struct zoo_rec) == 40, "a record's header is five words");
+_Static_assert(sizeof(struct zoo_rec) == 32, "a record's header is four words");
 
-/* Index word: log:1 | tentative:1 | fingerprint:12 | position / 16, modulo 2^50. Zero is empty. */
+/* Index word: log:1 | tentative:1 | fingerprint:12 | position / 8, modulo 2^50. Zero is empty. */
 #define ZOO_WORD_LOG_SHIFT 63
 #define ZOO_WORD_TENTATIVE (1ull << 62)
 #define ZOO_WORD_FP_SHIFT 50
 #define ZOO_WORD_FP_MASK (0xfffull << ZOO_WORD_FP_SHIFT)
 #define ZOO_WORD_POS_MASK ((1ull << ZOO_WORD_FP_SHIFT) - 1)
-#define ZOO_UNIT 16u /* bytes: records start and end on it */
+#define ZOO_UNIT_SHIFT 3
+#define ZOO_UNIT (1u << ZOO_UNIT_SHIFT) /* bytes: records start and end on it */
 
 /* Tag word: fingerprint:16 | clock:48. Zero is empty. Word 0 of a set is its floor. */
 #define ZOO_CLOCK_BITS 48
@@ -224,9 +230,11 @@ struct zoo_span_counts {
 };
 
 struct zoo_log {
-    zoo_word *words; /* the double mapping */
-    zoo_word *head;
+    zoo_word *words;      /* the double mapping */
+    zoo_word *limit;      /* all that is written lies before it: what readers look at */
     uint64_t size;        /* bytes */
+    zoo_word *head;       /* of what is reserved: for writers */
+    uint64_t stride;      /* bytes by which the limit is raised: a power of two */
     uint64_t longest;     /* the longest record that may go in, in bytes */
     uint64_t renew_after; /* a hit on a record with more bytes behind it is copied to main */
     uint64_t ghost_reach; /* bytes past the lap for which a word is a ghost */
@@ -263,6 +271,7 @@ struct zoo_seg {
     uint64_t site_mask; /* number of sites - 1 */
     struct zoo_span_counts *spans;
     uint64_t size;
+    uint64_t entry_size;
     size_t mapped; /* bytes of address space from hdr on */
     int fd;        /* of the object, to see whether it still has a name */
     uint64_t inode;
@@ -288,6 +297,7 @@ struct zoo_hit {
     uint64_t began_ns; /* of a get that is measured, which ZOO_AGE_TIMED in its age tells */
     zoo_word *slot;
     uint64_t key_hash;
+    zoo_chain chain; /* of the head, for the sum of the whole */
     uint64_t room[ZOO_ROOM];
 };
 
@@ -306,9 +316,9 @@ struct zoo_deps {
 };
 
 /* zoo_segment.c */
-extern uint64_t zoo_forks;
+extern uint64_t zoo_forks __attribute__((visibility("hidden")));
 void zoo_segment_forked(zoo_seg *seg);
-int zoo_segment_make(int fd, uint64_t size, struct zoo_hdr **out);
+int zoo_segment_make(int fd, uint64_t size, uint64_t entry_size, struct zoo_hdr **out);
 void zoo_segment_start(struct zoo_hdr *hdr, uint64_t clock, uint64_t miss_until_ms);
 int zoo_segment_attach(int fd, bool retired_too, zoo_seg **out);
 void zoo_segment_detach(zoo_seg *seg);
@@ -323,17 +333,19 @@ bool zoo_name_is_mine(int fd);
 int zoo_name_file(const char *path, int create, uid_t owner);
 
 /* zoo_geometry.c */
-void zoo_geometry_plan(struct zoo_hdr *hdr, uint64_t size);
+void zoo_geometry_plan(struct zoo_hdr *hdr, uint64_t size, uint64_t entry_size);
 uint64_t zoo_geometry_sum(const struct zoo_hdr *hdr);
 int zoo_geometry_inspect(const struct zoo_hdr *hdr, uint64_t object_size);
 uint64_t zoo_geometry_longest(uint64_t log_size);
+uint64_t zoo_geometry_stride(uint64_t log_size);
 
 /* zoo_retire.c */
 void zoo_retire_watch(zoo_seg *seg);
 bool zoo_retire_look(zoo_seg *seg, uint64_t boot_ns);
 void zoo_retire_outwait(void);
 void zoo_retire_end(zoo_seg *seg);
-int zoo_retire_replace(const char *object, int old_fd, uint64_t size, uint32_t wait_ms);
+int zoo_retire_replace(const char *object, int old_fd, uint64_t size, uint64_t entry_size,
+                       uint32_t wait_ms);
 
 static inline bool zoo_retire_noticed(zoo_seg *seg)
 {
@@ -342,13 +354,19 @@ static inline bool zoo_retire_noticed(zoo_seg *seg)
 }
 
 /* zoo_hlc.c */
-uint64_t zoo_hlc_read(zoo_seg *seg);
 uint64_t zoo_hlc_tick(zoo_seg *seg);
 uint64_t zoo_hlc_tick_at(zoo_seg *seg, uint64_t boot_ns);
 uint64_t zoo_hlc_boot_ns(void);
 int zoo_hlc_merge(zoo_seg *seg, uint64_t remote);
 uint64_t zoo_hlc_now_ms(const zoo_seg *seg);
 uint64_t zoo_hlc_physical(void);
+
+/* E6/A pairs with E6/R in zoo_hlc_tick_at(): nothing that follows a stamp, the read
+ * of the database first of all, happens before it. */
+static inline uint64_t zoo_hlc_read(const zoo_seg *seg)
+{
+    return zoo_load_acquire(&seg->hdr->clock);
+}
 
 /* zoo_tag.c */
 uint64_t zoo_tag_hash(const zoo_seg *seg, const char *tag, size_t len);
@@ -357,8 +375,19 @@ uint64_t zoo_tag_clock(zoo_seg *seg, uint64_t tag);
 void zoo_tag_raise(zoo_seg *seg, uint64_t tag, uint64_t clock);
 void zoo_tag_raise_root(zoo_seg *seg, uint64_t clock);
 void zoo_tag_announce_event(zoo_seg *seg);
-bool zoo_tag_fresh(zoo_seg *seg, uint64_t stamp, uint64_t key_hash, const uint64_t *deps,
-                   size_t n_deps);
+bool zoo_tag_unraised(zoo_seg *seg, uint64_t stamp, uint64_t key_hash, const uint64_t *deps,
+                      size_t n_deps);
+
+/*
+ * Nothing was invalidated since the stamp if the clock itself has not passed
+ * it: one load for most hits on a quiet host. Sound because a tick precedes its
+ * words: an invalidation that returned before this get began has ticked.
+ */
+static inline bool zoo_tag_fresh(zoo_seg *seg, uint64_t stamp, uint64_t key_hash,
+                                 const uint64_t *deps, size_t n_deps)
+{
+    return zoo_hlc_read(seg) <= stamp || zoo_tag_unraised(seg, stamp, key_hash, deps, n_deps);
+}
 
 /* zoo_deps.c */
 void zoo_deps_start(struct zoo_deps *deps);
@@ -379,7 +408,6 @@ int zoo_log_open(zoo_seg *seg, uint64_t word, struct zoo_hit *hit);
 int zoo_log_value(zoo_seg *seg, struct zoo_hit *hit, char *to);
 void zoo_log_close(struct zoo_hit *hit);
 uint64_t zoo_log_behind(zoo_seg *seg, uint64_t word);
-uint64_t zoo_rec_bytes(const struct zoo_rec *rec);
 
 /* zoo_index.c */
 uint64_t zoo_key_hash(const zoo_seg *seg, const char *key, size_t key_len);
@@ -394,18 +422,23 @@ bool zoo_index_swap(zoo_seg *seg, const struct zoo_hit *hit, uint64_t key_hash, 
                     zoo_pos pos);
 bool zoo_index_remove(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len);
 
-/* zoo_cache.c: for those who bring their own memory, python/zoo_door.c first of all. */
+/* zoo_hit.c: for those who bring their own memory, python/zoo_door.c first of all. */
 int zoo_find(zoo_seg *seg, const char *key, size_t key_len, struct zoo_hit *hit);
 int zoo_take(zoo_seg *seg, struct zoo_hit *hit, char *value, uint64_t grace_ms);
+
+/* zoo_cache.c: the first three for zoo_hit.c, of hits that are not like most, and of misses. */
+int zoo_miss(zoo_seg *seg, int outcome);
+int zoo_find_any(zoo_seg *seg, const char *key, size_t key_len, struct zoo_hit *hit);
+int zoo_take_any(zoo_seg *seg, struct zoo_hit *hit, char *value, uint64_t grace_ms);
+int zoo_entry_state(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash);
+int zoo_state_of(zoo_seg *seg, uint64_t stamp, uint64_t expiry, uint64_t key_hash,
+                 const uint64_t *deps, size_t n_deps);
 int zoo_store(zoo_seg *seg, int mode, const char *key, size_t key_len, const char *value,
               size_t value_len, uint64_t ttl_ms, struct zoo_deps *deps, uint64_t stamp);
 int zoo_drop(zoo_seg *seg, const uint64_t *hashes, size_t n, const struct zoo_name *names,
              zoo_cause cause);
 int zoo_invalidate_hashed(zoo_seg *seg, const uint64_t *hashes, size_t n,
                           const struct zoo_name *names);
-int zoo_entry_state(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash);
-int zoo_state_of(zoo_seg *seg, uint64_t stamp, uint64_t expiry, uint64_t key_hash,
-                 const uint64_t *deps, size_t n_deps);
 
 /* zoo_local.c: what a process remembers of an entry whose value it keeps. Nothing here is shared.
  */
@@ -483,6 +516,16 @@ bool zoo_flight_is_taken(uint64_t word);
 void zoo_look_around(zoo_seg *seg);
 void zoo_look_note(zoo_seg *seg, uint64_t key_hash);
 
+/* Is it time to look around? Once in some 48 operations; looking sets the number anew. */
+static inline bool zoo_look_due(zoo_seg *seg)
+{
+    uint64_t left = zoo_load_relaxed(&seg->until_look); /* private, but threads share it */
+    if (__builtin_expect(left == 0, 0))
+        return true;
+    zoo_store_relaxed(&seg->until_look, left - 1); /* likewise */
+    return false;
+}
+
 /* zoo_event.c */
 void zoo_event_note(zoo_seg *seg, uint64_t clock, uint64_t tag, const char *text, size_t text_len,
                     zoo_cause cause);
@@ -517,6 +560,12 @@ static inline bool zoo_index_may_hold(uint64_t word, uint64_t key_hash)
            word != 0;
 }
 
+/* Where in its bucket a key goes if it can, and is looked for first. */
+static inline unsigned zoo_index_first(uint64_t key_hash)
+{
+    return (unsigned)(key_hash >> 32) % ZOO_WAYS;
+}
+
 static inline unsigned zoo_word_log(uint64_t word)
 {
     return (unsigned)(word >> ZOO_WORD_LOG_SHIFT);
@@ -531,6 +580,12 @@ static inline uint64_t zoo_pad8(uint64_t bytes)
 static inline uint64_t zoo_rec_head(const struct zoo_rec *rec)
 {
     return sizeof *rec + zoo_pad8(rec->key_len) + 8ull * rec->n_deps;
+}
+
+/* All of it. */
+static inline uint64_t zoo_rec_bytes(const struct zoo_rec *rec)
+{
+    return zoo_rec_head(rec) + zoo_pad8(rec->value_len);
 }
 
 static inline const char *zoo_rec_key(const struct zoo_rec *rec)

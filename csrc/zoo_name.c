@@ -235,26 +235,28 @@ int zoo_name_lock(const char *name, uint32_t wait_ms, char *object, int *fd)
 }
 
 /* What an opener does, under the lock, with an object that is not READY. */
-static int make_or_replace(const char *object, int fd, uint64_t size, zoo_seg **out)
+static int make_or_replace(const char *object, int fd, uint64_t size, uint64_t entry_size,
+                           zoo_seg **out)
 {
     struct zoo_hdr *hdr;
     int status = zoo_segment_attach(fd, false, out); /* somebody may have been faster */
     if (status == ZOO_MISS) {
-        if ((status = zoo_segment_make(fd, size, &hdr)) != ZOO_OK)
+        if ((status = zoo_segment_make(fd, size, entry_size, &hdr)) != ZOO_OK)
             return status;
         zoo_retire_outwait(); /* invariant 3 */
         zoo_segment_start(hdr, zoo_hlc_physical() + 1, 0);
         return zoo_segment_attach(fd, false, out);
     }
     if (status == ZOO_RETIRED || status == ZOO_E_FORMAT) {
-        status = zoo_retire_replace(object, fd, size, 0);
+        status = zoo_retire_replace(object, fd, size, entry_size, 0);
         return status == ZOO_OK ? ZOO_MISS : status; /* open the successor by its name */
     }
     return status;
 }
 
 /* One try. ZOO_MISS: the name changed under us, try again. */
-static int open_once(const char *object, uint64_t size, uint32_t wait_ms, zoo_seg **out)
+static int open_once(const char *object, uint64_t size, uint64_t entry_size, uint32_t wait_ms,
+                     zoo_seg **out)
 {
     int fd;
     int status = open_object(object, size > 0, &fd);
@@ -271,7 +273,8 @@ static int open_once(const char *object, uint64_t size, uint32_t wait_ms, zoo_se
         if (!zoo_name_leads_to(object, fd))
             status = ZOO_MISS;
         else
-            status = size > 0 ? make_or_replace(object, fd, size, out) : ZOO_E_NO_SEGMENT;
+            status =
+                size > 0 ? make_or_replace(object, fd, size, entry_size, out) : ZOO_E_NO_SEGMENT;
     }
     if (status != ZOO_OK) {
         zoo_name_unlock(fd);
@@ -282,7 +285,8 @@ static int open_once(const char *object, uint64_t size, uint32_t wait_ms, zoo_se
     return ZOO_OK;
 }
 
-int zoo_open(const char *name, uint64_t size, uint32_t wait_ms, zoo_seg **out)
+int zoo_open_for(const char *name, uint64_t size, uint64_t entry_size, uint32_t wait_ms,
+                 zoo_seg **out)
 {
     char object[ZOO_NAME_BYTES];
     *out = NULL;
@@ -292,7 +296,7 @@ int zoo_open(const char *name, uint64_t size, uint32_t wait_ms, zoo_seg **out)
         return ZOO_E_SIZE;
     int status = ZOO_MISS;
     for (int attempt = 0; attempt < ATTEMPTS && status == ZOO_MISS; attempt++) {
-        status = open_once(object, size, wait_ms, out);
+        status = open_once(object, size, entry_size, wait_ms, out);
         if (status != ZOO_OK || (status = zoo_owner_attach(*out, object)) == ZOO_OK)
             continue;
         if (status == ZOO_RETIRED) { /* its lock file is gone: nobody could be told dead */
@@ -303,6 +307,11 @@ int zoo_open(const char *name, uint64_t size, uint32_t wait_ms, zoo_seg **out)
         *out = NULL;
     }
     return status == ZOO_MISS ? ZOO_E_BUSY : status;
+}
+
+int zoo_open(const char *name, uint64_t size, uint32_t wait_ms, zoo_seg **out)
+{
+    return zoo_open_for(name, size, 0, wait_ms, out);
 }
 
 void zoo_close(zoo_seg *seg)

@@ -271,7 +271,8 @@ static int make_next(const char *next, int old_fd)
  * The steps of replacing. The caller holds the lock of `old_fd`, which has the
  * name. ZOO_MISS: the old one is retired, but it had lost its name meanwhile.
  */
-int zoo_retire_replace(const char *object, int old_fd, uint64_t size, uint32_t wait_ms)
+int zoo_retire_replace(const char *object, int old_fd, uint64_t size, uint64_t entry_size,
+                       uint32_t wait_ms)
 {
     char next[ZOO_NAME_BYTES + 8];
     struct words words;
@@ -284,7 +285,7 @@ int zoo_retire_replace(const char *object, int old_fd, uint64_t size, uint32_t w
     if (status != ZOO_OK)
         return status;
     int fd = make_next(next, old_fd);
-    status = fd < 0 ? ZOO_E_SYSTEM : zoo_segment_make(fd, size, &hdr); /* step 1 */
+    status = fd < 0 ? ZOO_E_SYSTEM : zoo_segment_make(fd, size, entry_size, &hdr); /* step 1 */
     if (status == ZOO_OK) {
         uint64_t clock = retire(&words); /* step 2 */
         ZOO_FAULT("retire:retired");
@@ -302,7 +303,7 @@ int zoo_retire_replace(const char *object, int old_fd, uint64_t size, uint32_t w
     return status;
 }
 
-int zoo_resize(const char *name, uint64_t size, uint32_t wait_ms)
+int zoo_resize_for(const char *name, uint64_t size, uint64_t entry_size, uint32_t wait_ms)
 {
     char object[ZOO_NAME_BYTES];
     int fd;
@@ -313,10 +314,15 @@ int zoo_resize(const char *name, uint64_t size, uint32_t wait_ms)
         status = zoo_name_lock(name, wait_ms, object, &fd);
         if (status != ZOO_OK)
             return status;
-        status = zoo_retire_replace(object, fd, size, wait_ms);
+        status = zoo_retire_replace(object, fd, size, entry_size, wait_ms);
         zoo_name_unlock(fd);
     }
     return status == ZOO_MISS ? ZOO_E_BUSY : status;
+}
+
+int zoo_resize(const char *name, uint64_t size, uint32_t wait_ms)
+{
+    return zoo_resize_for(name, size, 0, wait_ms);
 }
 
 /* Retires whatever segment an object is; safe without its lock. */

@@ -71,7 +71,7 @@ static int allocate(int fd, uint64_t size)
  * that is not its own yet. It is not READY before zoo_segment_start(), which gets
  * the first page that is mapped here.
  */
-int zoo_segment_make(int fd, uint64_t size, struct zoo_hdr **out)
+int zoo_segment_make(int fd, uint64_t size, uint64_t entry_size, struct zoo_hdr **out)
 {
     struct zoo_hdr *hdr;
     size = size / ZOO_PART_ALIGN * ZOO_PART_ALIGN;
@@ -96,13 +96,15 @@ int zoo_segment_make(int fd, uint64_t size, struct zoo_hdr **out)
     };
     hdr->wall_us = (clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_BOOTTIME)) / 1000;
     hdr->sum_kind = zoo_sum_has_aes() ? ZOO_SUM_AES : ZOO_SUM_PLAIN;
-    zoo_geometry_plan(hdr, size);
+    zoo_geometry_plan(hdr, size, entry_size);
     if (getrandom(hdr->secret, sizeof hdr->secret, 0) != sizeof hdr->secret)
         hdr->secret[0] = zoo_mix(clock_ns(CLOCK_BOOTTIME) ^ (uint64_t)getpid());
     hdr->constants_sum = zoo_geometry_sum(hdr);
     /* Position 0 is never used, so that no word of a record is zero. */
     zoo_store_relaxed(&hdr->head_probation, ZOO_PART_ALIGN); /* published by E8 */
     zoo_store_relaxed(&hdr->head_main, ZOO_PART_ALIGN);
+    zoo_store_relaxed(&hdr->limit_probation, ZOO_PART_ALIGN);
+    zoo_store_relaxed(&hdr->limit_main, ZOO_PART_ALIGN);
     *out = hdr;
     return ZOO_OK;
 }
@@ -132,12 +134,17 @@ static bool map_at(char *at, uint64_t size, int fd, uint64_t offset)
            MAP_FAILED;
 }
 
-static struct zoo_log log_at(char *at, zoo_word *head, uint64_t size, uint64_t renew,
-                             uint64_t ghost)
+static struct zoo_log log_at(char *at, zoo_word *head, zoo_word *limit, uint64_t size,
+                             uint64_t renew, uint64_t ghost)
 {
-    return (struct zoo_log){
-        (zoo_word *)(void *)at, head, size, zoo_geometry_longest(size), size / 200 * renew,
-        size / 200 * ghost};
+    return (struct zoo_log){.words = (zoo_word *)(void *)at,
+                            .limit = limit,
+                            .size = size,
+                            .head = head,
+                            .stride = zoo_geometry_stride(size),
+                            .longest = zoo_geometry_longest(size),
+                            .renew_after = size / 200 * renew,
+                            .ghost_reach = size / 200 * ghost};
 }
 
 /*
@@ -164,10 +171,11 @@ static int map_whole(int fd, const struct zoo_hdr *copy, zoo_seg *seg)
     }
     seg->hdr = (struct zoo_hdr *)(void *)base;
     seg->mapped = size;
-    seg->log[ZOO_LOG_PROBATION] = log_at(base + probation->offset, &seg->hdr->head_probation,
-                                         probation->size, ZOO_PROBATION_RENEW, ZOO_PROBATION_GHOST);
-    seg->log[ZOO_LOG_MAIN] =
-        log_at(main_at, &seg->hdr->head_main, log->size, ZOO_MAIN_RENEW, ZOO_MAIN_GHOST);
+    seg->log[ZOO_LOG_PROBATION] =
+        log_at(base + probation->offset, &seg->hdr->head_probation, &seg->hdr->limit_probation,
+               probation->size, ZOO_PROBATION_RENEW, ZOO_PROBATION_GHOST);
+    seg->log[ZOO_LOG_MAIN] = log_at(main_at, &seg->hdr->head_main, &seg->hdr->limit_main, log->size,
+                                    ZOO_MAIN_RENEW, ZOO_MAIN_GHOST);
     return ZOO_OK;
 }
 
@@ -185,6 +193,7 @@ static uint64_t mask_of(const struct zoo_hdr *copy, int part, uint64_t item)
 static void take_constants(const struct zoo_hdr *copy, zoo_seg *seg)
 {
     seg->size = copy->size;
+    seg->entry_size = copy->entry_size;
     seg->stats = part_at(seg, copy, ZOO_PART_STATS);
     seg->tags = part_at(seg, copy, ZOO_PART_TAGS);
     seg->tag_mask = mask_of(copy, ZOO_PART_TAGS, ZOO_LINE);
@@ -301,6 +310,11 @@ void zoo_segment_detach(zoo_seg *seg)
 uint64_t zoo_size(const zoo_seg *seg)
 {
     return seg->size;
+}
+
+uint64_t zoo_entry_size(const zoo_seg *seg)
+{
+    return seg->entry_size;
 }
 
 uint64_t zoo_max_record(const zoo_seg *seg)

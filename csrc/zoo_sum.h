@@ -16,7 +16,9 @@
  *                  lack the instruction, and for ThreadSanitizer, which must see
  *                  every access as an atomic word.
  *
- * A sum is over n words of 8 bytes; n is part of it.
+ * A chain is what has been summed so far, from a seed and a place on; a sum of 32
+ * bits can be asked for at any time. It is over the bytes: where the parts of
+ * what is summed end is for the caller to have among them.
  */
 #ifndef ZOO_SUM_H
 #define ZOO_SUM_H
@@ -29,14 +31,19 @@
 /* Can this processor do ZOO_SUM_AES? */
 bool zoo_sum_has_aes(void);
 
-/* Of private words. */
-uint64_t zoo_sum_words(uint64_t kind, uint64_t seed, const uint64_t *from, size_t n);
-/* Shared words into private memory. */
-uint64_t zoo_sum_out(uint64_t kind, uint64_t seed, uint64_t *to, const zoo_word *from, size_t n);
-/* The same for `len` bytes at any alignment; the sum is over the padded words. */
-uint64_t zoo_sum_out_bytes(uint64_t kind, uint64_t seed, char *to, const zoo_word *from,
-                           size_t len);
-/* Private bytes into shared words, padded with zeros to a whole word. */
-uint64_t zoo_sum_in_bytes(uint64_t kind, uint64_t seed, zoo_word *to, const char *from, size_t len);
+typedef struct {
+    uint64_t low, high;
+} zoo_chain;
+
+zoo_chain zoo_sum_start(uint64_t kind, uint64_t seed, uint64_t place);
+/* Private bytes. */
+uint32_t zoo_sum_bytes(uint64_t kind, zoo_chain *chain, const char *from, size_t len);
+/* Shared words, and the last one in part, into private memory at any alignment. */
+uint32_t zoo_sum_out(uint64_t kind, zoo_chain *chain, char *to, const zoo_word *from, size_t len);
+/* Private bytes into shared words. What is left of the last one is unspecified. */
+uint32_t zoo_sum_in(uint64_t kind, zoo_chain *chain, zoo_word *to, const char *from, size_t len);
+
+/* A hash of private bytes, of 64 bits. */
+uint64_t zoo_sum_hash(uint64_t kind, uint64_t seed, const char *from, size_t len);
 
 #endif

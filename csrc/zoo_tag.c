@@ -126,16 +126,10 @@ static bool newer_than(zoo_seg *seg, uint64_t tag, uint64_t stamp)
     return newer | ((zoo_load_acquire(set) & ZOO_CLOCK_MASK) > stamp); /* E4/A */
 }
 
-/*
- * Nothing was invalidated since the stamp if the clock itself has not passed
- * it: one load for most hits on a quiet host. Sound because a tick precedes its
- * words: an invalidation that returned before this get began has ticked.
- */
-bool zoo_tag_fresh(zoo_seg *seg, uint64_t stamp, uint64_t key_hash, const uint64_t *deps,
-                   size_t n_deps)
+/* For zoo_tag_fresh(), where the clock has passed the stamp. */
+bool zoo_tag_unraised(zoo_seg *seg, uint64_t stamp, uint64_t key_hash, const uint64_t *deps,
+                      size_t n_deps)
 {
-    if (zoo_hlc_read(seg) <= stamp)
-        return true;
     if (zoo_load_acquire(&seg->hdr->root) > stamp) /* E3/A */
         return false;
     if (newer_than(seg, zoo_tag_of_key(key_hash), stamp))

@@ -2,8 +2,8 @@
 
 ``resolve`` merges, strongest first: what ``configure`` was given, the registered sources (a
 framework's settings; of several, the one registered last), the environment variables
-``ZOOCACHE_NAME``, ``ZOOCACHE_SIZE``, ``ZOOCACHE_TTL``, ``ZOOCACHE_ENABLED``,
-``ZOOCACHE_LOCAL`` and ``ZOOCACHE_GROUP``, the defaults.
+``ZOOCACHE_NAME``, ``ZOOCACHE_SIZE``, ``ZOOCACHE_ENTRY_SIZE``, ``ZOOCACHE_TTL``,
+``ZOOCACHE_ENABLED``, ``ZOOCACHE_LOCAL`` and ``ZOOCACHE_GROUP``, the defaults.
 Each value is checked where it wins, and the error says where it came from.
 """
 
@@ -25,6 +25,8 @@ from zoocache import isolation
 from zoocache.exceptions import ConfigError
 
 MIN_SIZE: Final = 1 << 20
+MIN_ENTRY_SIZE: Final = 64
+MAX_ENTRY_SIZE: Final = 1 << 20
 MAX_TTL: Final = 100 * 366 * 86400.0
 _UNITS: Final = {
     "": 1,
@@ -56,8 +58,10 @@ UNSET: Final = Unset()
 class Settings:
     """Settings in force: sizes in bytes, ttl in seconds or None for no expiry.
 
-    `local` is what each process may keep of decoded values, 0 for nothing; `group` the number
-    of the group that shares the segment, None where it is the user's alone.
+    `entry_size` is what an entry takes on average, by which a new segment's index is
+    sized; 0 where that is not known. `local` is what each process may keep of decoded
+    values, 0 for nothing. `group` is the number of the group that shares the segment, None
+    where it is the user's alone.
     """
 
     name: str = "default"
@@ -65,6 +69,7 @@ class Settings:
     ttl: float | None = None
     enabled: bool = True
     local: int = 16 << 20
+    entry_size: int = 0
     group: int | None = None
 
     @property
@@ -125,6 +130,7 @@ def set_overrides(
     *,
     name: str | None = None,
     size: int | str | None = None,
+    entry_size: int | str | None = None,
     ttl: float | Unset | None = UNSET,
     enabled: bool | None = None,
     local: int | str | None = None,
@@ -135,7 +141,9 @@ def set_overrides(
     Values are checked here, so that ConfigError is raised at the call that is wrong, and nothing
     is set.
     """
-    given: dict[str, Any] = {"NAME": name, "SIZE": size, "ENABLED": enabled, "LOCAL": local}
+    given: dict[str, Any] = {
+        "NAME": name, "SIZE": size, "ENTRY_SIZE": entry_size, "ENABLED": enabled, "LOCAL": local,
+    }  # fmt: skip
     values = {key: value for key, value in given.items() if value is not None}
     if ttl is not UNSET:
         values["TTL"] = ttl
@@ -240,7 +248,7 @@ def parse_size(value: object, origin: str = "size") -> int:
     return size
 
 
-def _parse_bytes(value: object, origin: str) -> int:
+def _parse_bytes(value: object, origin: str, what: str = "size") -> int:
     size: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
         size = int(value)
@@ -251,8 +259,18 @@ def _parse_bytes(value: object, origin: str) -> int:
             size = int(Decimal(match[1]) * unit)
     if size is None:
         raise ConfigError(
-            f"{origin}: size must be like 64MiB, 64MB, 1.5GiB or a number of bytes, "
+            f"{origin}: {what} must be like 64MiB, 64MB, 1.5GiB or a number of bytes, "
             f"got {_shown(value)}"
+        )
+    return size
+
+
+def _check_entry_size(value: object, origin: str) -> int:
+    size = _parse_bytes(value, origin, "entry_size")
+    if size != 0 and not MIN_ENTRY_SIZE <= size <= MAX_ENTRY_SIZE:
+        raise ConfigError(
+            f"{origin}: entry_size must be {MIN_ENTRY_SIZE} bytes to 1MiB, or 0 where it is not "
+            f"known, got {_shown(value)}"
         )
     return size
 
@@ -359,6 +377,7 @@ def _check_group(value: object, origin: str) -> int | None:
 _CHECKS: Final[dict[str, Callable[[object, str], Any]]] = {
     "NAME": _check_name,
     "SIZE": parse_size,
+    "ENTRY_SIZE": _check_entry_size,
     "TTL": check_ttl,
     "ENABLED": _check_enabled,
     "LOCAL": _check_local,

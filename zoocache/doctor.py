@@ -55,7 +55,7 @@ def examine(*, own: bool = True) -> Iterator[Finding]:
         else:
             yield problem(str(error), "")
     else:
-        yield from _segment(cache, settings.size if own else cache.segment.size)
+        yield from _segment(cache, settings if own else None)
     yield from _files(settings)
 
 
@@ -170,22 +170,38 @@ def _files(settings: config.Settings) -> Iterator[Finding]:
             )
 
 
-def _segment(cache: Cache, size: int) -> Iterator[Finding]:
+def _segment(cache: Cache, wanted: config.Settings | None) -> Iterator[Finding]:
     segment = cache.segment
     yield ok(
         f"{path_of(segment.name)} can be opened: {segment.size:,} bytes, closed to other users"
         + sharers_of(segment)
     )
+    if wanted is not None:
+        yield from _other_settings(segment, wanted)
+    yield from _soundness(segment)
+    yield from _commits(cache)
+    yield from _processes(cache)
+    yield from _counters(cache.stats(), segment)
+
+
+def _other_settings(segment: Segment, wanted: config.Settings) -> Iterator[Finding]:
+    size = wanted.size
     if abs(segment.size - size) >= _ROUNDING:
         yield warning(
             f"the segment has {segment.size:,} bytes, the settings of this process say "
             f"{size:,}: it was made with another setting, and keeps its size",
             f"zoocache resize {size} (it begins empty), or change SIZE.",
         )
-    yield from _soundness(segment)
-    yield from _commits(cache)
-    yield from _processes(cache)
-    yield from _counters(cache.stats(), segment)
+    if segment.entry_size != wanted.entry_size:
+        yield warning(
+            f"the segment's index is for {_entries_of(segment.entry_size)}, the settings of this "
+            f"process say {_entries_of(wanted.entry_size)}: it was made with another setting",
+            f"zoocache resize {size} makes it anew (it begins empty), or change ENTRY_SIZE.",
+        )
+
+
+def _entries_of(size: int) -> str:
+    return f"entries of {size:,} bytes" if size else "entries of any size"
 
 
 def _soundness(segment: Segment) -> Iterator[Finding]:

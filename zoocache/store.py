@@ -119,8 +119,10 @@ def _refresh() -> _State:
         try:
             resolved = config.resolve()
             if resolved.enabled:
-                opened = Cache(Segment(resolved.segment, resolved.size))
-                _note_other_size(opened.segment, resolved.size)
+                opened = Cache(
+                    Segment(resolved.segment, resolved.size, entry_size=resolved.entry_size)
+                )
+                _note_other_size(opened.segment, resolved)
         except ZooCacheError as error:
             # Not by its text: that may show a figure which is another at each try.
             about = (generation, type(error))
@@ -133,12 +135,18 @@ def _refresh() -> _State:
         return _state
 
 
-def _note_other_size(segment: Segment, size: int) -> None:
-    if abs(segment.size - size) >= 65536:
+def _note_other_size(segment: Segment, wanted: config.Settings) -> None:
+    if abs(segment.size - wanted.size) >= 65536:
         logger.warning(
             "the segment %s has %d bytes, not the configured %d: it was made with another "
             "setting. It keeps its size until it is removed while nobody uses it.",
-            path_of(segment.name), segment.size, size,
+            path_of(segment.name), segment.size, wanted.size,
+        )  # fmt: skip
+    if segment.entry_size != wanted.entry_size:
+        logger.warning(
+            "the index of the segment %s is for entries of %d bytes, not of the configured %d "
+            "(0: not known): it was made with another setting, and keeps it until it is replaced.",
+            path_of(segment.name), segment.entry_size, wanted.entry_size,
         )  # fmt: skip
 
 
@@ -311,6 +319,7 @@ def configure(
     *,
     name: str | None = None,
     size: int | str | None = None,
+    entry_size: int | str | None = None,
     ttl: float | config.Unset | None = config.UNSET,
     enabled: bool | None = None,
     local: int | str | None = None,
@@ -318,10 +327,14 @@ def configure(
 ) -> None:
     """Sets what is given, over a framework's settings and the environment.
 
-    `name` of the segment; `size` in bytes or as "64MiB", for a segment that
-    does not exist yet; `ttl` in seconds for entries that set none (None: no
-    expiry); `enabled=False` makes everything a pass-through; `local`, in bytes,
-    is what this process may keep of decoded values, 0 for nothing; `group`, by name or number,
-    shares the segment (None: it is this user's alone). Raises ConfigError.
+    `name` of the segment; `size` in bytes or as "64MiB", and `entry_size`, what an entry
+    takes on average, for a segment that does not exist yet; `ttl` in seconds for entries
+    that set none (None: no expiry); `enabled=False` makes everything a pass-through;
+    `local`, in bytes, is what this process may keep of decoded values, 0 for nothing;
+    `group`, by name or number, shares the segment (None: it is this user's alone). Raises
+    ConfigError.
     """
-    config.set_overrides(name=name, size=size, ttl=ttl, enabled=enabled, local=local, group=group)
+    config.set_overrides(
+        name=name, size=size, entry_size=entry_size, ttl=ttl, enabled=enabled, local=local,
+        group=group,
+    )  # fmt: skip

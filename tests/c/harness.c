@@ -247,11 +247,10 @@ int delete_key(zoo_seg *seg, const char *key)
 const char *get_text(zoo_seg *seg, const char *key)
 {
     static _Thread_local char text[8192];
-    uint64_t needed = 0;
+    uint64_t needed;
     got = zoo_get(seg, key, strlen(key), text, sizeof text - 1, &needed);
     if (got < 0)
         return NULL;
-    CHECK_EQ(got, needed);
     text[got] = '\0';
     return text;
 }
@@ -279,9 +278,15 @@ uint64_t counter(zoo_seg *seg, zoo_stat which)
     return counters[which];
 }
 
+void move_log(const struct zoo_log *log, uint64_t head)
+{
+    zoo_store_relaxed(log->head, head);
+    zoo_store_relaxed(log->limit, head);
+}
+
 void lap_log(zoo_seg *seg, unsigned log)
 {
-    zoo_add_seq_cst(seg->log[log].head, seg->log[log].size);
+    move_log(&seg->log[log], zoo_load_acquire(seg->log[log].head) + seg->log[log].size);
 }
 
 void lap(zoo_seg *seg)

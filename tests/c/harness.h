@@ -84,6 +84,8 @@ int swap_text(zoo_seg *seg, const char *key, const char *expected, const char *t
 uint64_t counter(zoo_seg *seg, zoo_stat which);
 /* Advances both heads, or one, by a whole lap: every record so far is dead. */
 void lap(zoo_seg *seg);
+/* Puts a log's head, and the limit with it, anywhere. */
+void move_log(const struct zoo_log *log, uint64_t head);
 void lap_log(zoo_seg *seg, unsigned log);
 void half_a_lap(zoo_seg *seg);
 /* Makes the records so far so old that a hit copies them, and half a lap kills them. */

@@ -136,7 +136,7 @@ void set_task(size_t i, action *run, void *arg)
 void reset_arena(uint64_t at)
 {
     for (unsigned log = 0; log < ZOO_LOGS; log++)
-        zoo_store_relaxed(arena->log[log].head, arena->log[log].size * 16 + at * ZOO_UNIT);
+        move_log(&arena->log[log], arena->log[log].size * 16 + at * ZOO_UNIT);
     for (unsigned i = 0; i < ZOO_CLAIMS; i++) /* words come back, and must be promoted again */
         zoo_store_relaxed(arena->hdr->claims + i, 0);
     zoo_word *bucket = zoo_index_bucket(arena, zoo_key_hash(arena, "key", 3));

@@ -205,7 +205,7 @@ static void log_holds_every_length(void)
     zoo_close(seg);
 }
 
-/* The head is put before the end so that a record crosses it at every 16-byte step. */
+/* The head is put before the end so that a record crosses it at every 8-byte step. */
 static void wrap_across_the_end(unsigned which)
 {
     char value[700];
@@ -221,8 +221,8 @@ static void wrap_across_the_end(unsigned which)
                 promote_key(seg, "key");
         }
         uint64_t head = zoo_load_acquire(log->head);
-        zoo_add_seq_cst(log->head, log->size - head % log->size - before);
-        zoo_add_seq_cst(log->head, head % log->size > log->size - before ? log->size : 0);
+        move_log(log, head + log->size - head % log->size - before +
+                          (head % log->size > log->size - before ? log->size : 0));
         snprintf(context, sizeof context, "%d bytes before the end of log %u", (int)before, which);
         CHECK_EQ(set_bytes(seg, "key", value, sizeof value, "t"), ZOO_OK);
         CHECK_EQ(log_of(seg, "key"), which);
@@ -273,6 +273,33 @@ static void logs_lap(void)
     }
 }
 
+/* The limit of a large log moves by strides; nothing that is reserved lies behind it. */
+static void limits_move_by_strides(void)
+{
+    zoo_seg *seg = fresh(16 << 20);
+    const struct zoo_log *log = &seg->log[ZOO_LOG_MAIN];
+    struct rng rng = rng_for(31);
+    uint64_t moves = 0, before = zoo_load_acquire(log->limit);
+    CHECK_EQ(seg->log[ZOO_LOG_MAIN].stride, 32768);
+    for (int i = 0; i < 20000; i++) {
+        uint64_t bytes = (1 + rng_below(&rng, 100)) * ZOO_UNIT;
+        uint64_t end = zoo_log_reserve(seg, ZOO_LOG_MAIN, bytes).bytes + bytes;
+        uint64_t limit = zoo_load_acquire(log->limit);
+        CHECK_EQ(zoo_load_acquire(log->head), end);
+        CHECK(limit >= end && limit < end + log->stride);
+        moves += limit != before;
+        before = limit;
+    }
+    CHECK(moves > 200 && moves < 400);
+    set_in(seg, ZOO_LOG_MAIN);
+    zoo_log_reserve(seg, ZOO_LOG_MAIN, log->size - 3 * log->stride);
+    CHECK_EQ(log_of(seg, "key"), ZOO_LOG_MAIN); /* a get would copy it to the head */
+    zoo_log_reserve(seg, ZOO_LOG_MAIN, 3 * log->stride);
+    CHECK(get_text(seg, "key") == NULL);
+    CHECK_EQ(got, -ZOO_LAPPED);
+    zoo_close(seg);
+}
+
 static void log_takes_the_longest_record_and_no_longer(void)
 {
     zoo_seg *seg = fresh(ZOO_MIN_SIZE);
@@ -290,13 +317,12 @@ static void log_takes_the_longest_record_and_no_longer(void)
     zoo_close(seg);
 }
 
-/* A position needs more than the 54 bits of a word after 2^54 bytes; the head gives the rest. */
+/* A position needs more than the 53 bits of a word after 2^53 bytes; the limit gives the rest. */
 static void log_rebuilds_positions_at_the_word_s_wrap(void)
 {
     for (unsigned which = 0; which < ZOO_LOGS; which++) {
         zoo_seg *seg = fresh(ZOO_MIN_SIZE);
-        zoo_word *head = seg->log[which].head;
-        zoo_store_relaxed(head, (1ull << 54) - 2048);
+        move_log(&seg->log[which], (1ull << 53) - 2048);
         set_in(seg, which);
         for (int i = 0; i < 100; i++) {
             if (which == ZOO_LOG_PROBATION)
@@ -304,7 +330,7 @@ static void log_rebuilds_positions_at_the_word_s_wrap(void)
             CHECK_EQ(set_text(seg, "key", "a value of some length", ""), ZOO_OK);
             CHECK(get_text(seg, "key") != NULL);
         }
-        CHECK(zoo_load_acquire(head) > 1ull << 54);
+        CHECK(zoo_load_acquire(seg->log[which].head) > 1ull << 53);
         check_sound(seg);
         zoo_close(seg);
     }
@@ -321,6 +347,7 @@ const struct suite unit_suites[] = {
     {"deps-unique", deps_are_unique},
     {"log-wraps", logs_wrap_across_their_ends},
     {"log-laps", logs_lap},
+    {"log-strides", limits_move_by_strides},
     {"log-longest", log_takes_the_longest_record_and_no_longer},
     {"log-positions", log_rebuilds_positions_at_the_word_s_wrap},
     {NULL, NULL},

@@ -73,7 +73,8 @@ static void lengths_in_the_logs(zoo_seg *seg, struct rng *rng)
     for (int i = 0; i < ZOO_LOGS; i++) {
         struct zoo_log *log = &seg->log[i];
         garbage(rng, log->words, log->size / 8);
-        /* Plausible ones, around the limits, where a record that starts on a unit has its own. */
+        /* Plausible ones, around the limits, where every other record that may start there has its
+         * own. */
         for (uint64_t at = offsetof(struct zoo_rec, value_len) / 8; at < log->size / 8; at += 2) {
             uint64_t value = rng_below(rng, log->longest + 64),
                      key = rng_below(rng, ZOO_MAX_KEY + 8);
@@ -100,6 +101,8 @@ static void garbled_memory_is_survived(void)
         if (round % 4 == 3) { /* even the header's words */
             zoo_store_relaxed(&seg->hdr->head_main, rng_next(&rng));
             zoo_store_relaxed(&seg->hdr->head_probation, rng_next(&rng));
+            zoo_store_relaxed(&seg->hdr->limit_main, rng_next(&rng));
+            zoo_store_relaxed(&seg->hdr->limit_probation, rng_next(&rng));
             zoo_store_relaxed(&seg->hdr->clock, rng_next(&rng) >> rng_below(&rng, 64));
             zoo_store_relaxed(&seg->hdr->root, rng_next(&rng));
         }

@@ -106,9 +106,10 @@ static void a_ghost_is_no_shortcut(void)
 
 static void take_its_place(void *seg)
 {
+    const struct zoo_log *log = &((zoo_seg *)seg)->log[ZOO_LOG_PROBATION];
     lap(seg);
-    zoo_add_seq_cst(((zoo_seg *)seg)->log[ZOO_LOG_PROBATION].head, 0 - (uint64_t)64);
-    CHECK_EQ(set_text(seg, "other", "theirs", ""), ZOO_OK); /* 64 bytes: where "key" was to go */
+    move_log(log, zoo_load_acquire(log->head) - sizeof(struct zoo_rec) - 16);
+    CHECK_EQ(set_text(seg, "other", "theirs", ""), ZOO_OK); /* as long, where "key" was to go */
 }
 
 /* A writer that wakes up a lap later looks before it writes. */

@@ -21,8 +21,9 @@ static void with_both_kinds(void (*test)(zoo_seg *seg, struct rng *rng))
     }
 }
 
-/* Stores a random value, and says where its record is. */
-static zoo_word *store(zoo_seg *seg, struct rng *rng, size_t len, char *value, size_t *words)
+/* Stores a random value, and says where its record is, of how many words and of how many bits. */
+static zoo_word *store(zoo_seg *seg, struct rng *rng, size_t len, char *value, size_t *words,
+                       size_t *bits)
 {
     struct zoo_hit hit;
     for (size_t i = 0; i < len; i++)
@@ -30,9 +31,18 @@ static zoo_word *store(zoo_seg *seg, struct rng *rng, size_t len, char *value, s
     CHECK_EQ(set_bytes(seg, "some key", value, len, "a:b"), ZOO_OK);
     CHECK_EQ(zoo_index_find(seg, zoo_key_hash(seg, "some key", 8), "some key", 8, &hit), ZOO_OK);
     *words = (zoo_rec_head(hit.rec) + zoo_pad8(len)) / 8;
+    *bits = (zoo_rec_head(hit.rec) + len) * 8; /* what is behind them belongs to nobody */
     CHECK(*words <= MOST_WORDS);
     zoo_log_close(&hit);
     return (zoo_word *)(uintptr_t)hit.from;
+}
+
+/* Neither a get nor whoever asks for the head alone has it; but the sum of the whole is no head's.
+ */
+static void is_no_head(zoo_seg *seg)
+{
+    struct zoo_hit hit;
+    CHECK(zoo_find(seg, "some key", 8, &hit) == ZOO_LAPPED);
 }
 
 static void is_miss(zoo_seg *seg)
@@ -51,14 +61,16 @@ static void flip_each_bit(zoo_seg *seg, struct rng *rng)
 {
     char value[LONGEST + 1];
     for (size_t len = 0; len <= LONGEST; len++) {
-        size_t words;
-        zoo_word *at = store(seg, rng, len, value, &words);
-        for (size_t bit = 0; bit < words * 64; bit++) {
+        size_t words, bits;
+        zoo_word *at = store(seg, rng, len, value, &words, &bits);
+        for (size_t bit = 0; bit < bits; bit++) {
             uint64_t was = zoo_load_relaxed(at + bit / 64);
             snprintf(context, sizeof context, "kind %d, length %d, bit %d", (int)seg->sum_kind,
                      (int)len, (int)bit);
             zoo_store_relaxed(at + bit / 64, was ^ 1ull << bit % 64);
             is_miss(seg);
+            if (bit < 32 || (bit >= 64 && bit < bits - len * 8))
+                is_no_head(seg);
             zoo_store_relaxed(at + bit / 64, was);
         }
         is_there(seg, value, len);
@@ -79,8 +91,8 @@ static void swap_each_pair(zoo_seg *seg, struct rng *rng)
     static const size_t blocks[] = {1, 2, 8}; /* a word, an AES block, a round of all lanes */
     char value[LONGEST + 1];
     for (size_t len = 0; len <= LONGEST; len += 8) {
-        size_t words;
-        zoo_word *at = store(seg, rng, len, value, &words);
+        size_t words, bits;
+        zoo_word *at = store(seg, rng, len, value, &words, &bits);
         for (size_t b = 0; b < 3; b++) {
             for (size_t i = 0; i + blocks[b] <= words; i++) {
                 for (size_t j = i + blocks[b]; j + blocks[b] <= words; j++) {
@@ -102,8 +114,8 @@ static void cut_each_end(zoo_seg *seg, struct rng *rng)
     char value[LONGEST + 1];
     for (size_t len = 1; len <= LONGEST; len++) {
         uint64_t was[MOST_WORDS];
-        size_t words;
-        zoo_word *at = store(seg, rng, len, value, &words);
+        size_t words, bits;
+        zoo_word *at = store(seg, rng, len, value, &words, &bits);
         for (size_t i = 0; i < words; i++)
             was[i] = zoo_load_relaxed(at + i);
         for (size_t from = words; from-- > 0;) {
@@ -112,9 +124,11 @@ static void cut_each_end(zoo_seg *seg, struct rng *rng)
             for (int garbage = 0; garbage <= 1; garbage++) {
                 for (size_t i = from; i < words; i++)
                     zoo_store_relaxed(at + i, garbage ? rng_next(rng) : 0);
-                bool same = true; /* a single random word that ends in a zero byte */
-                for (size_t i = from; i < words; i++)
-                    same &= zoo_load_relaxed(at + i) == was[i];
+                bool same = true; /* a few bytes at the end may be what they were */
+                for (size_t i = from; i < words; i++) {
+                    uint64_t changed = zoo_load_relaxed(at + i) ^ was[i];
+                    same &= (i * 64 + 64 <= bits ? changed : changed << (i * 64 + 64 - bits)) == 0;
+                }
                 if (!same)
                     is_miss(seg);
             }
@@ -131,14 +145,14 @@ static void move_it(zoo_seg *seg, struct rng *rng)
     char value[LONGEST + 1];
     for (size_t len = 0; len <= LONGEST; len += 5) {
         for (int how = 0; how < 3; how++) {
-            size_t words;
-            zoo_word *from = store(seg, rng, len, value, &words), *slot = NULL;
+            size_t words, bits;
+            zoo_word *from = store(seg, rng, len, value, &words, &bits), *slot = NULL;
             zoo_word *bucket = zoo_index_bucket(seg, zoo_key_hash(seg, "some key", 8));
             for (unsigned i = 0; i < ZOO_WAYS; i++) {
                 if (zoo_load_relaxed(bucket + i) != 0)
                     slot = bucket + i;
             }
-            uint64_t word = zoo_load_relaxed(slot), units = (words * 8 + 15) / 16;
+            uint64_t word = zoo_load_relaxed(slot), units = (words * 8 + ZOO_UNIT - 1) / ZOO_UNIT;
             snprintf(context, sizeof context, "kind %d, length %d, move %d", (int)seg->sum_kind,
                      (int)len, how);
             unsigned which = zoo_word_log(word) ^ (how == 2);
@@ -146,12 +160,12 @@ static void move_it(zoo_seg *seg, struct rng *rng)
             zoo_pos pos;
             if (how == 2) { /* the heads meet there */
                 uint64_t head = zoo_load_relaxed(seg->log[1 - which].head);
-                pos.bytes = head - units * 16;
-                zoo_store_relaxed(log->head, head);
+                pos.bytes = head - units * ZOO_UNIT;
+                move_log(log, head);
             } else {
-                pos = zoo_log_reserve(seg, which, how == 0 ? units * 16 : log->size);
+                pos = zoo_log_reserve(seg, which, how == 0 ? units * ZOO_UNIT : log->size);
                 if (how == 1)
-                    pos.bytes = pos.bytes - units * 16 + log->size;
+                    pos.bytes = pos.bytes - units * ZOO_UNIT + log->size;
             }
             zoo_word *to = log->words + pos.bytes % log->size / 8;
             for (size_t i = 0; i < words; i++)
@@ -186,38 +200,45 @@ static void moves_are_found(void)
     with_both_kinds(move_it);
 }
 
+static uint32_t sum_of(uint64_t kind, uint64_t seed, uint64_t place, const char *from, size_t len)
+{
+    zoo_chain chain = zoo_sum_start(kind, seed, place);
+    return zoo_sum_bytes(kind, &chain, from, len);
+}
+
 /* Of `len` bytes at any alignment: the sums agree, the copies are right, nothing else is touched.
  */
 static void agree(uint64_t kind, size_t len, size_t offset, struct rng *rng)
 {
     static zoo_word shared[64];
     static _Alignas(16) char from[400], to[400];
-    uint64_t words[64] = {0}, back[64], seed = rng_next(rng);
+    uint64_t seed = rng_next(rng), place = rng_next(rng);
     size_t n = (len + 7) / 8;
     for (size_t i = 0; i < sizeof from; i++)
         from[i] = (char)rng_next(rng);
-    memcpy(words, from + offset, len);
     for (size_t i = 0; i < 64; i++)
         zoo_store_relaxed(shared + i, UINT64_MAX);
-    uint64_t of_words = zoo_sum_words(kind, seed, words, n);
-    uint64_t sum = zoo_sum_in_bytes(kind, seed, shared + 1, from + offset, len);
-    CHECK(len % 8 != 0 || sum == of_words);
-    sum = len % 8 == 0 ? of_words : sum;
+    const char *bytes = from + offset;
+    uint32_t sum = sum_of(kind, seed, place, bytes, len);
+    zoo_chain in = zoo_sum_start(kind, seed, place), out = in;
+    CHECK_EQ(zoo_sum_in(kind, &in, shared + 1, bytes, len), sum);
     CHECK_EQ(zoo_load_relaxed(shared), UINT64_MAX);
-    for (size_t i = 0; i < n; i++)
-        CHECK_EQ(zoo_load_relaxed(shared + 1 + i), words[i]);
+    CHECK(memcmp(shared + 1, bytes, len) == 0);
     CHECK_EQ(zoo_load_relaxed(shared + 1 + n), UINT64_MAX);
-    CHECK_EQ(zoo_sum_out(kind, seed, back, shared + 1, n), of_words);
-    CHECK(memcmp(back, words, n * 8) == 0);
     memset(to, 'T', sizeof to);
-    CHECK_EQ(zoo_sum_out_bytes(kind, seed, to + offset + 8, shared + 1, len), sum);
-    CHECK(memcmp(to + offset + 8, from + offset, len) == 0);
+    CHECK_EQ(zoo_sum_out(kind, &out, to + offset + 8, shared + 1, len), sum);
+    CHECK(memcmp(to + offset + 8, bytes, len) == 0);
     for (size_t i = 0; i < sizeof to; i++)
         CHECK(to[i] == 'T' || (i >= offset + 8 && i < offset + 8 + len));
-    /* Another seed, another length, another order. */
-    CHECK(zoo_sum_words(kind, seed + 1, words, n) != of_words);
-    words[n] = 0;
-    CHECK(zoo_sum_words(kind, seed, words, n + 1) != of_words);
+    /* A chain goes on alike, wherever the bytes come from and go to. */
+    CHECK_EQ(zoo_sum_in(kind, &in, shared + 1, bytes, len),
+             zoo_sum_out(kind, &out, to + offset + 8, shared + 1, len));
+    if (len == 0)
+        return;
+    CHECK(sum_of(kind, seed + 1, place, bytes, len) != sum);
+    CHECK(sum_of(kind, seed, place + 1, bytes, len) != sum);
+    from[offset + len - 1] ^= 1;
+    CHECK(sum_of(kind, seed, place, bytes, len) != sum);
 }
 
 static void variants_agree(void)

@@ -103,7 +103,7 @@ def test_every_garbled_byte_of_the_header_is_noticed(segment, path):
     """One bit of any byte of the constants: refused, never used, never a crash."""
     whole = path.read_bytes()[:HEADER]
     # Up to and with their checksum.
-    constants = 8 + 4 + 4 + 6 * 4 + 8 + 2 * 8 + 8 + 8 + 16 * 16 + 8
+    constants = 8 + 4 + 4 + 6 * 4 + 8 + 2 * 8 + 3 * 8 + 16 * 16 + 8
     for at in range(constants):
         # Not the bit that makes it a good segment of the version before, which is replaced.
         bit = 7 if at == VERSION_AT else at % 8

@@ -272,13 +272,13 @@ class TimeLimit(Exception):
 
 
 def _interrupt(connection: Any, error: type[BaseException]) -> None:
-    """A write of a second, into which the exception comes."""
+    """A write of some seconds, into which the exception comes."""
 
     def stop(*args: object) -> None:
         raise error
 
     name_of()
-    seconds = "pg_sleep(1)::text" if connection.vendor == "postgresql" else "SLEEP(1)"
+    seconds = "pg_sleep(3)::text" if connection.vendor == "postgresql" else "SLEEP(3)"
     write = f"UPDATE shop_product SET name = CONCAT('new', LEFT({seconds}, 0)) WHERE id = 1"
     before = signal.signal(signal.SIGALRM, stop)
     try:

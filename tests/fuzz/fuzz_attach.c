@@ -144,12 +144,14 @@ static void good_header(struct zoo_hdr *hdr)
         .retired_clock_at = offsetof(struct zoo_hdr, retired_clock),
     };
     hdr->sum_kind = ZOO_SUM_PLAIN;
-    zoo_geometry_plan(hdr, ZOO_MIN_SIZE);
+    zoo_geometry_plan(hdr, ZOO_MIN_SIZE, 0);
     zoo_store_relaxed(&hdr->state, ZOO_STATE_READY);
     zoo_store_relaxed(&hdr->clock, 1000);
     zoo_store_relaxed(&hdr->root, 1000);
     zoo_store_relaxed(&hdr->head_probation, ZOO_PART_ALIGN);
     zoo_store_relaxed(&hdr->head_main, ZOO_PART_ALIGN);
+    zoo_store_relaxed(&hdr->limit_probation, ZOO_PART_ALIGN);
+    zoo_store_relaxed(&hdr->limit_main, ZOO_PART_ALIGN);
 }
 
 static void begin_seed(struct output *out, unsigned what, const struct zoo_hdr *hdr)
@@ -184,6 +186,7 @@ static void seed_geometry(seed_writer *write, const char *name, const struct zoo
     struct zoo_hdr full = *hdr;
     struct output out;
     zoo_store_relaxed(&full.head_main, 4 * ZOO_MIN_SIZE);
+    zoo_store_relaxed(&full.limit_main, 4 * ZOO_MIN_SIZE);
     begin_seed(&out, 0, &full);
     emit(&out, 0, 1); /* no pokes */
     end_seed(&out, name, write);

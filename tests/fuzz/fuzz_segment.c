@@ -58,7 +58,7 @@ static void start(struct subject *subject, int which)
     zoo_unlink(name);
     int fd = shm_open(object, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     struct zoo_hdr *first = NULL;
-    check(fd >= 0 && zoo_segment_make(fd, ZOO_MIN_SIZE, &first) == ZOO_OK);
+    check(fd >= 0 && zoo_segment_make(fd, ZOO_MIN_SIZE, 0, &first) == ZOO_OK);
     zoo_segment_start(first, 1000, 0);
     subject->bytes = mmap(NULL, ZOO_MIN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
@@ -111,9 +111,12 @@ static void poke_table(const struct subject *subject, struct input *in)
 static void poke_head(const struct subject *subject, struct input *in)
 {
     const struct zoo_log *log = &subject->seg->log[draw_below(in, 1, 2)];
-    bool anywhere = draw(in, 1) % 2;
-    uint64_t n = draw(in, anywhere ? 8 : 3);
-    zoo_store_relaxed(log->head, anywhere ? n : zoo_load_relaxed(log->head) + n);
+    unsigned how = (unsigned)draw(in, 1);
+    uint64_t n = draw(in, how % 2 ? 8 : 3);
+    if (!(how & 2)) /* in step, or only the limit */
+        zoo_store_relaxed(log->head, how % 2 ? n : zoo_load_relaxed(log->head) + n);
+    if (!(how & 4)) /* or only the head */
+        zoo_store_relaxed(log->limit, how % 2 ? n : zoo_load_relaxed(log->limit) + n);
 }
 
 /* What somebody who knows the secret could write. */
@@ -140,14 +143,15 @@ static void forge(zoo_seg *seg, const struct forgery *forgery)
         return; /* no reader comes as far as the sums */
     char *value = malloc(rec.value_len + 1ull);
     check(value != NULL);
-    rec.value_sum = zoo_sum_out_bytes(seg->sum_kind, seg->sum_seed, value,
-                                      (zoo_word *)(void *)(to + before), rec.value_len) ^
+    zoo_chain chain =
+        zoo_sum_start(seg->sum_kind, seg->sum_seed, forgery->pos.bytes | forgery->log);
+    rec.sum = zoo_sum_bytes(seg->sum_kind, &chain, (const char *)to + 8, before - 8);
+    rec.whole_sum = rec.sum ^
+                    zoo_sum_out(seg->sum_kind, &chain, value, (zoo_word *)(void *)(to + before),
+                                rec.value_len) ^
                     forgery->bad_value;
     free(value);
     memcpy(to, &rec, sizeof rec);
-    uint64_t seed = zoo_step(seg->sum_seed, forgery->pos.bytes | forgery->log);
-    rec.sum = zoo_sum_words(seg->sum_kind, seed, (const uint64_t *)(void *)to + 1, before / 8 - 1);
-    memcpy(to, &rec.sum, sizeof rec.sum);
 }
 
 static void poke_record(const struct subject *subject, struct input *in)

@@ -106,25 +106,45 @@ MUTANTS = {
     "floor-not-read": (
         "zoo_tag.c", "(zoo_load_acquire(set) & ZOO_CLOCK_MASK) > stamp", "0", "tags-never-forget"),
     "tie-is-stale": (
-        "zoo_tag.c", "if (zoo_hlc_read(seg) <= stamp)\n        return true;",
-        "if (zoo_hlc_read(seg) <= stamp)\n        stamp--;", "stamps"),
+        "zoo_layout.h", "zoo_hlc_read(seg) <= stamp || zoo_tag_unraised(seg, stamp,",
+        "zoo_hlc_read(seg) < stamp || zoo_tag_unraised(seg, stamp - 1,", "stamps"),
     "clear-not-looked-at": (
         "zoo_tag.c", "if (zoo_load_acquire(&seg->hdr->root) > stamp)", "if (0)", "prefixes"),
     "checksum-without-position": (
-        "zoo_log.c", "zoo_step(seg->sum_seed, pos.bytes | log)",
-        "zoo_step(seg->sum_seed, (pos.bytes & 0) | log)", "own-position"),
+        "zoo_log.h", "return pos.bytes | log;", "return (pos.bytes & 0) | log;", "own-position"),
     "checksum-without-log": (
-        "zoo_log.c", "zoo_step(seg->sum_seed, pos.bytes | log)",
-        "zoo_step(seg->sum_seed, pos.bytes | (log & 0))", "sum-moves"),
+        "zoo_log.h", "return pos.bytes | log;", "return pos.bytes | (log & 0);", "sum-moves"),
     "head-checksum-not-checked": (
         "zoo_log.c", "!lapped && sum == hit->rec->sum && copied", "!lapped && copied",
         "scribbled sum-flips"),
     "value-checksum-not-checked": (
-        "zoo_log.c", "return sum == hit->rec->value_sum ? ZOO_OK : ZOO_CORRUPT;",
+        "zoo_log.c", "return (sum ^ hit->rec->sum) == hit->rec->whole_sum ? ZOO_OK : ZOO_CORRUPT;",
         "return (void)sum, ZOO_OK;", "scribbled sum-flips"),
     "lap-not-checked": (
-        "zoo_log.c", "if (!intact(log, hit->pos, head))\n        return ZOO_LAPPED;",
+        "zoo_log.c", "if (!zoo_log_holds(log, hit->pos, limit))\n        return ZOO_LAPPED;",
         "", "get-order"),
+    "limit-not-raised": (
+        "zoo_log.c", "if (zoo_load_relaxed(to->limit) < end)", "if (0)", "log-laps"),
+    "straight-line-without-a-lap-check": (
+        "zoo_hit.c", "LIKELY(zoo_log_holds(log, at->pos, limit)) &&", "", "get-order"),
+    "straight-line-without-a-checksum": (
+        "zoo_hit.c", "LIKELY((zoo_sum_of_block(sum) ^ at->rec->sum) == at->rec->whole_sum)",
+        "true", "scribbled sum-flips"),
+    "straight-line-without-a-head-checksum": (
+        "zoo_hit.c", "LIKELY(zoo_sum_of_block(at->chain) == at->rec->sum)", "true", "sum-flips"),
+    "straight-line-of-any-key": (
+        "zoo_hit.c", "return LIKELY(same_bytes(zoo_rec_key(at->rec), key, key_len));",
+        "return true;", "twins"),
+    "straight-line-of-what-is-stale": (
+        "zoo_hit.c", "if (LIKELY(quiet) &&", "if (LIKELY(quiet || 1) &&", "prefixes"),
+    "straight-line-of-what-is-announced": (
+        "zoo_hit.c", "LIKELY((lanes | until) == 0)", "1", "intent-settled"),
+    "straight-line-of-what-is-expired": (
+        "zoo_hit.c", "LIKELY(rec->expiry == 0)", "1", "expiry"),
+    "straight-line-with-an-early-look": (
+        "zoo_hit.c", 'ZOO_FAULT("get:copied");\n    const struct zoo_hdr *hdr = seg->hdr;',
+        "struct zoo_hdr early = *seg->hdr;\n"
+        '    ZOO_FAULT("get:copied");\n    const struct zoo_hdr *hdr = &early;', "get-order"),
     "stalled-writer-does-not-look": (
         "zoo_log.c", "if (!zoo_log_intact(seg, log, pos))\n        return false;", "",
         "race-stalled-writer"),

@@ -217,6 +217,13 @@ class TestChanges:
         assert "2MiBs" in run("resize", "--yes", "2MiBs", code=app.MISTAKE).output
         run("resize", "--yes", "1KiB", code=app.MISTAKE)
 
+    def test_resize_takes_the_entry_size_of_the_settings(
+        self, run: Run, default_cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ZOOCACHE_ENTRY_SIZE", "700")
+        run("resize", "--yes", "2MiB")
+        assert Segment(default_cache.segment.name).entry_size == 700
+
     def test_destroy(self, run: Run, default_cache: Cache) -> None:
         run("destroy", "--yes")
         assert not os.path.exists(path_of(default_cache.segment.name))

@@ -126,6 +126,7 @@ def test_a_source_may_own_further_keys() -> None:
 BAD = {
     "NAME": ["", ".hidden", "a/b", "a b", "x" * 65, "é", "a\n", 5, None],
     "SIZE": ["lots", "", "64", "1023KiB", "-5MiB", "64 M", "1e9", "٦٤MiB", 5, 0, True, 1e9, None],
+    "ENTRY_SIZE": ["much", "", 63, "2MiB", -1, "1e3", True, 1e3, None],
     "TTL": [0, -1, float("nan"), float("inf"), True, "10", 10**400, 10**5000, [], -0.0],
     "ENABLED": ["maybe", 1, 0, None, "true"],
 }
@@ -148,7 +149,14 @@ def test_bad_values_say_where_they_came_from(key: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     ("key", "text"),
-    [("NAME", "a/b"), ("SIZE", "lots"), ("TTL", "nan"), ("TTL", "soon"), ("ENABLED", "maybe")],
+    [
+        ("NAME", "a/b"),
+        ("SIZE", "lots"),
+        ("ENTRY_SIZE", "63"),
+        ("TTL", "nan"),
+        ("TTL", "soon"),
+        ("ENABLED", "maybe"),
+    ],
 )
 def test_bad_environment_variables_are_named(monkeypatch, key: str, text: str) -> None:
     monkeypatch.setenv(f"ZOOCACHE_{key}", text)

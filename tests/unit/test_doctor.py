@@ -114,6 +114,16 @@ def test_another_size_than_the_settings_say(default_cache: Cache) -> None:
     assert found(*BAD) == []
 
 
+def test_another_entry_size_than_the_settings_say(default_cache: Cache) -> None:
+    zoocache.configure(entry_size=300)
+    finding = only(*BAD)
+    assert "is for entries of any size" in finding.what
+    assert "say entries of 300 bytes" in finding.what
+    assert [one for one in doctor.examine(own=False) if one.level in BAD] == []
+    resize(default_cache.segment.name, default_cache.segment.size, entry_size=300)
+    assert found(*BAD) == []
+
+
 def test_no_room(default_cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "room", lambda: host.Room(64 << 20, 1 << 10))
     assert found(*BAD) == []  # it is there already

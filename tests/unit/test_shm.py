@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from zoocache.exceptions import InvalidKeyError, TagError
-from zoocache.shm import Cache, Outcome, Segment
+from zoocache.shm import Cache, Outcome, Segment, resize, unlink
+from zoocache.shm.look import shape_of
 
 
 def test_keys_are_bytes_or_text(cache: Cache):
@@ -129,3 +130,40 @@ def test_threads_share_a_cache(cache: Cache):
     assert wrong == []
     assert cache.stats()["hits"] > threads * 1000
     assert cache.segment.check().sound
+
+
+@pytest.mark.parametrize(
+    ("entry_size", "buckets"),
+    [
+        (0, 8192),  # one for each KiB
+        (1000, 2048),  # two words for each of 8,388 entries, nearly
+        (1400, 2048),  # 1,497 would do: more than 1.4 times 1,024
+        (1600, 1024),
+        (64, 32768),
+        (1, 32768),  # an index may not be larger than that
+        (1 << 20, 64),
+    ],
+)
+def test_the_index_is_sized_by_what_an_entry_takes(segment_name, entry_size, buckets):
+    cache = Cache(Segment(segment_name, 8 << 20, entry_size=entry_size))
+    assert cache.segment.entry_size == (max(entry_size, 64) if entry_size else 0)
+    assert shape_of(cache).buckets == buckets
+    for number in range(50):
+        cache.set(str(number), bytes(number))
+    assert all(cache.get(str(number)) == bytes(number) for number in range(50))
+    assert Segment(segment_name, 8 << 20, entry_size=5000).entry_size == cache.segment.entry_size
+    assert cache.segment.check().sound
+    resize(segment_name, 1 << 20, entry_size=2 * entry_size)
+    assert Segment(segment_name).entry_size == (max(2 * entry_size, 64) if entry_size else 0)
+
+
+def test_an_index_for_longer_entries_leaves_more_room_for_them(segment_name):
+    found = []
+    for entry_size in (0, 1050):
+        segment = Segment(f"{segment_name}-{entry_size}", 4 << 20, entry_size=entry_size)
+        cache = Cache(segment)
+        for number in range(8000):
+            cache.set(b"%07d" % number, bytes(1024))
+        found.append(segment.check().entries)
+        unlink(segment.name)
+    assert found[1] > 1.02 * found[0]

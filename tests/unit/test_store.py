@@ -188,6 +188,15 @@ class TestWhichSegment:
         store.cache()
         assert len(messages()) == 1
 
+    def test_one_made_for_entries_of_another_size_is_used_and_noted(self, name, messages) -> None:
+        Segment(name, MIB, entry_size=200)
+        zoocache.configure(name=name, size=MIB, entry_size="1KiB")
+        assert store.cache().segment.entry_size == 200
+        ((level, text),) = messages()
+        assert level == logging.WARNING
+        for part in (path_of(name), "200 bytes", "1024", "until it is replaced"):
+            assert part in text
+
     def test_a_size_that_was_only_rounded_is_not_noted(self, name, messages) -> None:
         zoocache.configure(name=name, size=MIB + 4096)
         assert store.cache().segment.size == MIB

@@ -76,7 +76,8 @@ def resize_(size: str, wait: float, yes: bool) -> None:
     """Replace the segment by an empty one of SIZE, such as 256MiB, while it is in use.
 
     Every process goes on with the new one at its next operation: nothing is stale, and all
-    is filled again. Change SIZE in your settings, too, for the next time it is made.
+    is filled again. Change SIZE in your settings, too, for the next time it is made. The
+    new one's index is sized by ENTRY_SIZE of the settings.
     """
     wanted = config.parse_size(size, "SIZE")
     segment = cache().segment
@@ -85,7 +86,8 @@ def resize_(size: str, wait: float, yes: bool) -> None:
         f"{shown(wanted)}?",
         yes,
     )
-    resize(segment.name, wanted, wait=wait)
+    entry_size = config.resolve(["ENTRY_SIZE"]).entry_size
+    resize(segment.name, wanted, entry_size=entry_size, wait=wait)
     click.echo(f"{path_of(segment.name)} has {shown(wanted)} now, and is empty")
 
 

@@ -104,8 +104,7 @@ def sticky(name: str, why: str) -> SegmentPermissionError:
             owner = user_called(status.st_uid)
             return SegmentPermissionError(
                 f"{why}, and {file} belongs to user {owner}: in /dev/shm, only a file's owner and "
-                f"root can do that. Run zoocache resize or zoocache destroy as {owner} (sudo -u "
-                f"{owner} ...) or as root."
+                f"root can do that. Run zoocache resize or zoocache destroy as {owner} or as root."
             )
     return SegmentPermissionError(f"{why}, and this process may not do that to {path}.")
 

@@ -53,15 +53,17 @@ class Segment:
     """One process's handle on the shared-memory segment `name` of the effective user.
 
     `<gid>/<name>` is one that the group of that number shares. `size` in bytes counts only
-    where the segment does not exist yet; `size=0` attaches and never creates. `wait` bounds,
-    in seconds, the wait for another process that is initialising it. The handle survives fork:
-    parent and child share the mapping.
+    where the segment does not exist yet; `size=0` attaches and never creates. So does
+    `entry_size`, by which a new segment's index is sized: what an entry takes on average, in
+    bytes, with its key; 0 where that is not known. `wait` bounds, in seconds, the wait for
+    another process that is initialising it. The handle survives fork: parent and child share
+    the mapping.
 
     Raises SegmentError or one of its subclasses; ConfigError for a size that is
     too small or a name with a slash.
     """
 
-    def __init__(self, name: str, size: int = 0, *, wait: float = 5.0) -> None:
+    def __init__(self, name: str, size: int = 0, *, entry_size: int = 0, wait: float = 5.0) -> None:
         if not name or "\0" in name:
             raise ConfigError(f"{name!r} cannot name a segment")
         self.name = name
@@ -69,13 +71,14 @@ class Segment:
         out = ffi.new("zoo_seg **")
         encoded = os.fsencode(name)
         ffi.errno = 0
-        status = lib.zoo_open(encoded, size, max(0, int(wait * 1000)), out)
+        status = lib.zoo_open_for(encoded, size, entry_size, max(0, int(wait * 1000)), out)
         if status != lib.ZOO_OK:
             raise _open_error(status, name, size, ffi.errno, _MUST_BE_REPLACED)
         # The mapping goes when the last reference does, so that no thread can
         # be inside it: there is no explicit close.
         self.handle = ffi.gc(out[0], lib.zoo_close)
         self.size: int = lib.zoo_size(self.handle)
+        self.entry_size: int = lib.zoo_entry_size(self.handle)
         self.max_record: int = lib.zoo_max_record(self.handle)
         _open_here.add(self)
         if _shift:
@@ -132,17 +135,18 @@ def unlink(name: str) -> bool:
     return bool(status == lib.ZOO_OK)
 
 
-def resize(name: str, size: int, *, wait: float = 5.0) -> None:
+def resize(name: str, size: int, *, entry_size: int = 0, wait: float = 5.0) -> None:
     """Replaces the segment by an empty one of `size` bytes, while it is in use.
 
-    Every process goes on with the new one at its next operation. `wait` bounds,
+    Every process goes on with the new one at its next operation. `entry_size` is as
+    for `Segment`. `wait` bounds,
     in seconds, the wait for commits that are under way; if one takes longer,
     nobody hits in the new segment for a minute, or for its quarantine if that is
     longer, and what was stored until then is dropped. Raises what `Segment` does;
     SegmentPermissionError as `unlink` does, and then it stays as it is.
     """
     ffi.errno = 0
-    status = lib.zoo_resize(os.fsencode(name), size, max(0, int(wait * 1000)))
+    status = lib.zoo_resize_for(os.fsencode(name), size, entry_size, max(0, int(wait * 1000)))
     if status != lib.ZOO_OK:
         raise _open_error(status, name, size, ffi.errno, "the segment was to be replaced")
 

@@ -58,7 +58,8 @@ class NamedPlace:
                     opened = store.cache()  # one mapping of it is enough
                 elif settings.enabled:
                     size = isolation.size_of(self.size or settings.size)
-                    opened = Cache(Segment(settings.segment_called(name), size))
+                    called = settings.segment_called(name)
+                    opened = Cache(Segment(called, size, entry_size=settings.entry_size))
             except ZooCacheError as error:
                 store.log_once(
                     f"the cache at {self.name} is off, everything is a miss: {error}",
