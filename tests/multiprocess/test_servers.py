@@ -165,9 +165,8 @@ def test_gunicorns_hook_ends_what_a_dead_worker_announced(
 ANNOUNCES_AND_DIES = """
 import os, sys
 from zoocache.shm import MIN_SIZE, Cache, Segment
-from zoocache.shm.intent import Intent
 os.setuid(int(sys.argv[2]))
-intent = Intent(Cache(Segment(sys.argv[1], MIN_SIZE)))
+intent = Cache(Segment(sys.argv[1], MIN_SIZE)).intent()
 intent.announce(["row"], "", 0)
 os._exit(9)
 """

@@ -19,8 +19,9 @@ GROUP_MODE = 0o660
 
 def path_of(name: str) -> str:
     """The file that holds the segment `name`, of the effective user or of a group."""
-    group, _, own = name.rpartition("/")
-    return f"/dev/shm/zoocache-{f'g{group}' if group else os.geteuid()}-{own}"
+    group = group_of(name)
+    whose = os.geteuid() if group is None else f"g{group}"
+    return f"/dev/shm/zoocache-{whose}-{name if group is None else name.rpartition('/')[2]}"
 
 
 def group_of(name: str) -> int | None:
