@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from zoocache import config, host
 from zoocache.findings import Finding, listed, problem, warning
 from zoocache.shm import Segment, path_of
-from zoocache.shm.names import group_called, group_of, is_member, no_member, user_called
+from zoocache.shm.names import (
+    group_called,
+    group_of,
+    is_member,
+    may_be_member,
+    no_member,
+    user_called,
+)
 
 
 def membership(settings: config.Settings) -> Iterator[Finding]:
@@ -45,6 +52,8 @@ def other_users(settings: config.Settings) -> Iterator[Finding]:
             whose = f"group {group_called(found.group)}'s segment of the same name"
             todo = "Set GROUP alike in all that writes to your database, and start it anew."
         elif settings.group is not None:
+            if not may_be_member(found.uid, settings.group):
+                continue  # another project's
             whose = f"user {found.uid}'s own segment of the same name, made without GROUP"
             todo = (
                 "Set GROUP in all that writes to your database, and start it anew. If nobody uses "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import struct
 import subprocess
 import sys
@@ -124,7 +125,8 @@ def test_settings_lead_to_it(configured: None, name: str) -> None:
 
     assert one() == one() == 1
     assert Path(path_of(name)).exists()
-    assert store.writer().segment.name == name
+    segment = store.writer().segment
+    assert (segment.name, segment.label) == (name, name.rpartition("/")[2])
     zoocache.invalidate("one")
     assert one() == 2
     told = [found.what for found in doctor.examine() if found.level is findings.Level.OK]
@@ -331,11 +333,14 @@ def test_a_half_made_segment_of_another_member_is_made(name: str) -> None:
 
 @as_root
 def test_a_segment_beside_it_is_pointed_out(name: str, configured: None, short_name: str) -> None:
-    as_user(short_name, ADA, "Segment(name, MIN_SIZE)")
+    strangers = pwd.getpwnam("nobody").pw_uid
+    for uid in (ADA, strangers):
+        as_user(short_name, uid, "Segment(name, MIN_SIZE)")
     Segment(name, MIN_SIZE)
     own = [one for one in doctor.examine() if one.level is findings.Level.WARNING]
     assert any(f"user {ADA}'s own segment of the same name, made without GROUP" in one.what
                for one in own)  # fmt: skip
+    assert not any(f"user {strangers}'s" in one.what for one in own)  # another project's
     zoocache.configure(group=None)
     beside = [one.what for one in doctor.examine() if one.level is findings.Level.WARNING]
     assert any(f"group {GROUP}'s segment of the same name" in what for what in beside)

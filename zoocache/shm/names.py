@@ -35,6 +35,15 @@ def is_member(group: int) -> bool:
     return os.geteuid() == 0 or group == os.getegid() or group in os.getgroups()
 
 
+def may_be_member(uid: int, group: int) -> bool:
+    """Could a process of the user be in the group? True where the user is not known here."""
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        return True
+    return uid == 0 or group in os.getgrouplist(user.pw_name, user.pw_gid)
+
+
 def user_called(uid: int) -> str:
     """The user's name, or number where it has none here."""
     try:

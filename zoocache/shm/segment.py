@@ -91,6 +91,11 @@ class Segment:
             listener(self)
 
     @property
+    def label(self) -> str:
+        """The name, without the number of the group that shares it."""
+        return self.name.rpartition("/")[2]
+
+    @property
     def retired(self) -> bool:
         """Must it be opened again? Asks the kernel whether it still has its name."""
         return self._known_retired or bool(lib.zoo_retired(self.handle))
