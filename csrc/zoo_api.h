@@ -38,8 +38,8 @@ typedef enum {
     ZOO_E_MEMORY = -67, /* malloc failed */
     ZOO_E_SYSTEM = -68, /* a system call failed: see errno */
     ZOO_E_NO_SEGMENT = -69,
-    ZOO_E_OWNER = -70,   /* the segment belongs to another user */
-    ZOO_E_MODE = -71,    /* the segment is open to other users */
+    ZOO_E_OWNER = -70,   /* the segment belongs to another user, or to a group that is not ours */
+    ZOO_E_MODE = -71,    /* the segment is open to others than its user, or its group */
     ZOO_E_FORMAT = -72,  /* not a segment, or of another layout version */
     ZOO_E_GARBLED = -73, /* the header fails its checksum */
     ZOO_E_TRUNCATED = -74,
@@ -47,6 +47,7 @@ typedef enum {
     ZOO_E_BUSY = -76,   /* the initialisation lock was not free in time */
     ZOO_E_SIZE = -77,   /* smaller than ZOO_MIN_SIZE */
     ZOO_E_OWNERS = -78, /* all owner slots are taken by living processes */
+    ZOO_E_STICKY = -79, /* only the file's owner, or root, may replace or remove it */
 } zoo_status;
 
 enum {
@@ -107,9 +108,12 @@ typedef struct {
 } zoo_report;
 
 /*
- * Creates or attaches the segment `name` of the effective user. `size` in bytes
- * counts only for a segment that does not exist yet; 0 attaches and never
- * creates. `wait_ms` bounds the wait for another process's initialisation.
+ * A name is that of a segment of the effective user, or `<gid>/<name>`, in decimal,
+ * for one that is shared by the group.
+ *
+ * Creates or attaches the segment. `size` in bytes counts only for a segment that
+ * does not exist yet; 0 attaches and never creates. `wait_ms` bounds the wait for
+ * another process's initialisation.
  */
 int zoo_open(const char *name, uint64_t size, uint32_t wait_ms, zoo_seg **out);
 /*

@@ -38,6 +38,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "zoo_api.h"
 #include "zoo_atomic.h"
@@ -327,6 +328,9 @@ int zoo_name_open(const char *name, char *object, int *fd);
 int zoo_name_lock(const char *name, uint32_t wait_ms, char *object, int *fd);
 void zoo_name_unlock(int fd);
 bool zoo_name_leads_to(const char *object, int fd);
+int zoo_name_judge(const char *path, const struct stat *st);
+bool zoo_name_is_mine(int fd);
+int zoo_name_file(const char *path, int create, uid_t owner);
 
 /* zoo_geometry.c */
 void zoo_geometry_plan(struct zoo_hdr *hdr, uint64_t size, uint64_t entry_size);

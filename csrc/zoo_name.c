@@ -2,7 +2,9 @@
  * zoo_name.c - from a name to a segment: who opens it, and who makes it.
  *
  * A segment is a POSIX shared-memory object named from the effective user and
- * the configured name, mode 0600.
+ * the configured name, mode 0600; or one that a group shares, named from the group,
+ * mode 0660. Such a one may be any user's: whoever is in the group is trusted.
+ * /dev/shm is sticky, so that only its owner (and root) can replace or remove it.
  *
  * Readers: whoever opens an object that is READY needs no lock.
  * Writers: whoever makes a segment, or replaces it, holds an exclusive flock on
@@ -17,10 +19,12 @@
  *  2. No wait for a lock is without a bound.
  *  3. A segment under a name that was free is READY only when nobody trusts a look
  *     any more at what had the name before (zoo_retire.c).
+ *  4. A file of a group has the group and the mode before it has its name.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -32,30 +36,111 @@
 
 enum { POLL_MS = 5, ATTEMPTS = 16 };
 
+#define GROUPS_PREFIX "/zoocache-g"
+#define NO_GROUP ((gid_t) - 1)
+#define MODE_OF_A_USER 0600
+#define MODE_OF_A_GROUP 0660
+
 /* The suffixes are those of a segment's lock file and of its successor in the making. */
 static int object_name(const char *name, char *out)
 {
     size_t len = strlen(name);
     if (len >= 5 && (strcmp(name + len - 5, ".lock") == 0 || strcmp(name + len - 5, ".next") == 0))
         return ZOO_E_ARGUMENT;
-    int n = snprintf(out, ZOO_NAME_BYTES, "/zoocache-%lu-%s", (unsigned long)geteuid(), name);
-    return n > 0 && n < ZOO_NAME_BYTES && strchr(name, '/') == NULL ? ZOO_OK : ZOO_E_ARGUMENT;
+    const char *slash = strchr(name, '/');
+    int n;
+    if (slash == NULL)
+        n = snprintf(out, ZOO_NAME_BYTES, "/zoocache-%lu-%s", (unsigned long)geteuid(), name);
+    else if (strspn(name, "0123456789") != (size_t)(slash - name) || slash == name ||
+             strchr(slash + 1, '/') != NULL || slash[1] == '\0' ||
+             strtoul(name, NULL, 10) >= NO_GROUP)
+        return ZOO_E_ARGUMENT;
+    else
+        n = snprintf(out, ZOO_NAME_BYTES, GROUPS_PREFIX "%lu-%s", strtoul(name, NULL, 10),
+                     slash + 1);
+    return n > 0 && n < ZOO_NAME_BYTES ? ZOO_OK : ZOO_E_ARGUMENT;
 }
 
-static int check_owner(int fd)
+/* The group whose file has the name; NO_GROUP: it is its user's alone. */
+static gid_t group_of(const char *path)
+{
+    size_t prefix = strlen(GROUPS_PREFIX);
+    return strncmp(path, GROUPS_PREFIX, prefix) == 0 ? (gid_t)strtoul(path + prefix, NULL, 10)
+                                                     : NO_GROUP;
+}
+
+/* Is what has the name a file that those who may write to it are trusted with? */
+int zoo_name_judge(const char *path, const struct stat *st)
+{
+    gid_t group = group_of(path);
+    if (group == NO_GROUP ? st->st_uid != geteuid() : st->st_gid != group)
+        return ZOO_E_OWNER;
+    bool closed =
+        group == NO_GROUP ? (st->st_mode & 077) == 0 : (st->st_mode & 07777) == MODE_OF_A_GROUP;
+    return S_ISREG(st->st_mode) && closed ? ZOO_OK : ZOO_E_MODE;
+}
+
+/*
+ * May this process remove the file's name, or rename another over it? Asked before
+ * anything is retired.
+ */
+bool zoo_name_is_mine(int fd)
+{
+    struct stat st, folder;
+    return geteuid() == 0 || (fstat(fd, &st) == 0 && st.st_uid == geteuid()) ||
+           (stat("/dev/shm", &folder) == 0 && (folder.st_mode & S_ISVTX) == 0);
+}
+
+static int check_owner(const char *object, int fd)
 {
     struct stat st;
-    if (fstat(fd, &st) != 0)
-        return ZOO_E_SYSTEM;
-    if (st.st_uid != geteuid())
-        return ZOO_E_OWNER;
-    return S_ISREG(st.st_mode) && (st.st_mode & 077) == 0 ? ZOO_OK : ZOO_E_MODE;
+    return fstat(fd, &st) == 0 ? zoo_name_judge(object, &st) : ZOO_E_SYSTEM;
+}
+
+/* Makes a group's file under a name that is free, or fails with EEXIST. Invariant 4. */
+static int make_for_group(const char *path, gid_t group, uid_t owner)
+{
+    char here[48], there[ZOO_NAME_BYTES + 32];
+    int fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, MODE_OF_A_USER);
+    if (fd < 0)
+        return -1;
+    snprintf(here, sizeof here, "/proc/self/fd/%d", fd);
+    snprintf(there, sizeof there, "/dev/shm%s", path);
+    /* The mode comes last: nobody else has the group's rights before it has the group. */
+    if (fchown(fd, owner, group) == 0 && fchmod(fd, MODE_OF_A_GROUP) == 0 &&
+        linkat(AT_FDCWD, here, AT_FDCWD, there, AT_SYMLINK_FOLLOW) == 0)
+        return fd;
+    int error = errno == ENOENT ? ENOSYS : errno; /* no /proc; a caller's ENOENT is another */
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+/*
+ * Opens a file of a segment; `create`: makes it where there is none, `O_EXCL` only
+ * there. The owner counts where a group's file is made: -1 for this user.
+ */
+int zoo_name_file(const char *path, int create, uid_t owner)
+{
+    const int flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC;
+    gid_t group = group_of(path);
+    if (group == NO_GROUP)
+        return shm_open(path, flags | create, MODE_OF_A_USER);
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        /* Not with O_CREAT: fs.protected_regular forbids that with another user's file. */
+        int fd = create & O_EXCL ? -1 : shm_open(path, flags, 0);
+        if (fd >= 0 || (!(create & O_EXCL) && errno != ENOENT) || create == 0)
+            return fd;
+        fd = make_for_group(path, group, owner);
+        if (fd >= 0 || errno != EEXIST || create & O_EXCL)
+            return fd;
+    }
+    return -1;
 }
 
 static int open_object(const char *object, bool create, int *fd)
 {
-    int flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC | (create ? O_CREAT : 0);
-    *fd = shm_open(object, flags, 0600);
+    *fd = zoo_name_file(object, create ? O_CREAT : 0, (uid_t)-1);
     if (*fd >= 0)
         return ZOO_OK;
     if (errno == ENOENT)
@@ -114,7 +199,7 @@ int zoo_name_open(const char *name, char *object, int *fd)
     int status = open_object(object, false, fd);
     if (status != ZOO_OK)
         return status;
-    status = check_owner(*fd);
+    status = check_owner(object, *fd);
     if (status != ZOO_OK)
         close(*fd);
     return status;
@@ -177,7 +262,7 @@ static int open_once(const char *object, uint64_t size, uint64_t entry_size, uin
     int status = open_object(object, size > 0, &fd);
     if (status != ZOO_OK)
         return status;
-    status = check_owner(fd);
+    status = check_owner(object, fd);
     if (status == ZOO_OK)
         status = zoo_segment_attach(fd, false, out);
     bool unfinished = status == ZOO_MISS || status == ZOO_RETIRED ||

@@ -118,13 +118,6 @@ static struct lock_file *find_file(const struct stat *st)
     return file;
 }
 
-static int judge_file(const struct stat *st)
-{
-    if (st->st_uid != geteuid())
-        return ZOO_E_OWNER;
-    return S_ISREG(st->st_mode) && (st->st_mode & 077) == 0 ? ZOO_OK : ZOO_E_MODE;
-}
-
 static void drop_file(struct lock_file *file)
 {
     if (--file->uses > 0)
@@ -148,10 +141,10 @@ static int lock_path(const char *object, char *path)
 static int open_file(const char *path, struct lock_file **out)
 {
     struct stat st;
-    int fd = shm_open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = zoo_name_file(path, O_CREAT, (uid_t)-1);
     if (fd < 0)
         return errno == EACCES || errno == EPERM ? ZOO_E_OWNER : ZOO_E_SYSTEM;
-    int status = fstat(fd, &st) == 0 ? judge_file(&st) : ZOO_E_SYSTEM;
+    int status = fstat(fd, &st) == 0 ? zoo_name_judge(path, &st) : ZOO_E_SYSTEM;
     if (status != ZOO_OK) { /* a lock of this process was never on it */
         close(fd);
         return status;

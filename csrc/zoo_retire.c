@@ -40,6 +40,9 @@
  * line says, in every version. A newer version retires an older one's segment.
  * An older version cannot read a newer one's, but it can clear it: that is what
  * its invalidations do.
+ * So does a newer one with an older one's that it may not replace, because a group
+ * shares it and its file is another user's. What must be replaced is looked at before
+ * it is retired: who may not rename over it leaves it as it is, and makes nobody miss.
  *
  * Invariants (model: docs/design/models/retirement.pml)
  *  1. The clock of a retired segment never changes again, and `retired_clock` is
@@ -251,7 +254,17 @@ static int rename_over(const char *next, int fd, const char *object, int old_fd)
         return ZOO_MISS;
     snprintf(from, sizeof from, "/dev/shm%s", next);
     snprintf(to, sizeof to, "/dev/shm%s", object);
-    return rename(from, to) == 0 ? ZOO_OK : ZOO_E_SYSTEM;
+    if (rename(from, to) == 0)
+        return ZOO_OK;
+    return errno == EPERM || errno == EACCES ? ZOO_E_STICKY : ZOO_E_SYSTEM;
+}
+
+/* The successor's file: of the same owner, also where root makes it. */
+static int make_next(const char *next, int old_fd)
+{
+    struct stat old;
+    bool gives = geteuid() == 0 && fstat(old_fd, &old) == 0;
+    return zoo_name_file(next, O_CREAT | O_EXCL, gives ? old.st_uid : (uid_t)-1);
 }
 
 /*
@@ -264,12 +277,14 @@ int zoo_retire_replace(const char *object, int old_fd, uint64_t size, uint64_t e
     char next[ZOO_NAME_BYTES + 8];
     struct words words;
     struct zoo_hdr *hdr;
+    if (!zoo_name_is_mine(old_fd))
+        return ZOO_E_STICKY;
     snprintf(next, sizeof next, "%s.next", object);
-    shm_unlink(next); /* of a replacer that died */
-    int status = map_words(old_fd, &words);
+    bool sticks = shm_unlink(next) != 0 && errno != ENOENT; /* of a replacer that died */
+    int status = sticks ? ZOO_E_STICKY : map_words(old_fd, &words);
     if (status != ZOO_OK)
         return status;
-    int fd = shm_open(next, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = make_next(next, old_fd);
     status = fd < 0 ? ZOO_E_SYSTEM : zoo_segment_make(fd, size, entry_size, &hdr); /* step 1 */
     if (status == ZOO_OK) {
         uint64_t clock = retire(&words); /* step 2 */
@@ -332,17 +347,27 @@ int zoo_unlink(const char *name)
         zoo_owner_unlink(object); /* somebody removed the segment alone */
         return ZOO_MISS;
     }
+    if (locked && !zoo_name_is_mine(fd)) {
+        zoo_name_unlock(fd);
+        return ZOO_E_STICKY;
+    }
     if (locked) {
         retire_object(fd);
         snprintf(next, sizeof next, "%s.next", object); /* or it may be a living replacer's */
         shm_unlink(next);
         zoo_owner_unlink(object);
     } else if (zoo_name_open(name, object, &fd) == ZOO_OK) { /* whoever has the lock is stuck */
-        retire_object(fd);
+        bool mine = zoo_name_is_mine(fd);
+        if (mine)
+            retire_object(fd);
         close(fd);
+        if (!mine)
+            return ZOO_E_STICKY;
     }
     /* Whatever else has the name, half made or somebody's, goes too. */
     status = shm_unlink(object) == 0 ? ZOO_OK : errno == ENOENT ? ZOO_MISS : ZOO_E_SYSTEM;
+    if (status == ZOO_E_SYSTEM && (errno == EPERM || errno == EACCES))
+        status = ZOO_E_STICKY;
     if (status == ZOO_OK && !locked)
         zoo_owner_unlink(object);
     if (locked) /* to the end: the name that went must not have been a successor's by then */

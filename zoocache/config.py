@@ -1,15 +1,16 @@
-"""What zoocache is told: the name and size of the segment, the default ttl, on or off.
+"""What zoocache is told: the segment's name, size and group, the default ttl, on or off.
 
 ``resolve`` merges, strongest first: what ``configure`` was given, the registered sources (a
 framework's settings; of several, the one registered last), the environment variables
 ``ZOOCACHE_NAME``, ``ZOOCACHE_SIZE``, ``ZOOCACHE_ENTRY_SIZE``, ``ZOOCACHE_TTL``,
-``ZOOCACHE_ENABLED`` and ``ZOOCACHE_LOCAL``, the defaults.
+``ZOOCACHE_ENABLED``, ``ZOOCACHE_LOCAL`` and ``ZOOCACHE_GROUP``, the defaults.
 Each value is checked where it wins, and the error says where it came from.
 """
 
 from __future__ import annotations
 
 import difflib
+import grp
 import math
 import os
 import re
@@ -34,6 +35,7 @@ _UNITS: Final = {
     **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)},
 }
 _SIZE = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-z]*)\s*", re.IGNORECASE)
+_NO_GROUP: Final = 0xFFFFFFFF
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _WORDS: Final = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
@@ -58,7 +60,8 @@ class Settings:
 
     `entry_size` is what an entry takes on average, by which a new segment's index is
     sized; 0 where that is not known. `local` is what each process may keep of decoded
-    values, 0 for nothing.
+    values, 0 for nothing. `group` is the number of the group that shares the segment, None
+    where it is the user's alone.
     """
 
     name: str = "default"
@@ -67,6 +70,16 @@ class Settings:
     enabled: bool = True
     local: int = 16 << 20
     entry_size: int = 0
+    group: int | None = None
+
+    @property
+    def segment(self) -> str:
+        """What `zoocache.shm` calls the segment."""
+        return self.segment_called(self.name)
+
+    def segment_called(self, name: str) -> str:
+        """What `zoocache.shm` calls another segment of the same user or group."""
+        return name if self.group is None else f"{self.group}/{name}"
 
 
 KEYS: Final = tuple(field.name.upper() for field in fields(Settings))
@@ -121,6 +134,7 @@ def set_overrides(
     ttl: float | Unset | None = UNSET,
     enabled: bool | None = None,
     local: int | str | None = None,
+    group: int | str | Unset | None = UNSET,
 ) -> None:
     """Set the strongest values, those of ``configure``; what is not given stays as it was.
 
@@ -133,6 +147,8 @@ def set_overrides(
     values = {key: value for key, value in given.items() if value is not None}
     if ttl is not UNSET:
         values["TTL"] = ttl
+    if group is not UNSET:
+        values["GROUP"] = group
     checked = {
         key: _CHECKS[key](value, f"configure({key.lower()}=...)") for key, value in values.items()
     }
@@ -187,7 +203,7 @@ def resolve(keys: Iterable[str] = KEYS) -> Settings:
     """Return the settings in force; ConfigError if a value cannot be used.
 
     Settings other than ``keys`` are not looked at and have their defaults. In a test run, name
-    and size are those of the run's own segment (zoocache.isolation).
+    and size are those of the run's own segment (zoocache.isolation), which no group shares.
     """
     with _lock:
         overrides, sources = dict(_overrides), list(_sources)
@@ -208,8 +224,17 @@ def resolve(keys: Iterable[str] = KEYS) -> Settings:
     checked.update(overrides)
     settings = Settings(**{key.lower(): value for key, value in checked.items()})
     return replace(
-        settings, name=isolation.name_of(settings.name), size=isolation.size_of(settings.size)
+        settings,
+        name=isolation.name_of(settings.name),
+        size=isolation.size_of(settings.size),
+        group=None if isolation.is_on() else settings.group,
     )
+
+
+def segment_name(name: str | None = None) -> str:
+    """What `zoocache.shm` calls the segment of that name, or the settings' own; ConfigError."""
+    settings = resolve(["NAME", "GROUP"] if name is None else ["GROUP"])
+    return settings.segment if name is None else settings.segment_called(name)
 
 
 def parse_size(value: object, origin: str = "size") -> int:
@@ -329,6 +354,26 @@ def _check_enabled(value: object, origin: str) -> bool:
     )
 
 
+def _check_group(value: object, origin: str) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            return grp.getgrnam(value).gr_gid
+        except KeyError:
+            if not (value.isascii() and value.isdecimal()):
+                raise ConfigError(
+                    f"{origin}: there is no group {_shown(value)} on this machine (groupadd makes "
+                    f"one; a number will do where it has no name)"
+                ) from None
+            value = int(value)
+        except ValueError:  # with a NUL
+            pass
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _NO_GROUP:
+        return int(value)
+    raise ConfigError(f"{origin}: group must be the name or number of one, got {_shown(value)}")
+
+
 _CHECKS: Final[dict[str, Callable[[object, str], Any]]] = {
     "NAME": _check_name,
     "SIZE": parse_size,
@@ -336,4 +381,5 @@ _CHECKS: Final[dict[str, Callable[[object, str], Any]]] = {
     "TTL": check_ttl,
     "ENABLED": _check_enabled,
     "LOCAL": _check_local,
+    "GROUP": _check_group,
 }

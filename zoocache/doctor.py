@@ -6,59 +6,22 @@ import difflib
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
-from enum import Enum
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from zoocache import config, host, isolation
 from zoocache.exceptions import ConfigError, SegmentError, SegmentMissingError
+from zoocache.findings import Finding, listed, note, ok, problem, warning
+from zoocache.sharers import by_its_owner, is_mine, membership, other_users, sharers_of
 from zoocache.shm import STAMPS_PER_SECOND, Cache, Segment, is_outdated, path_of
 from zoocache.shm.intent import quarantined, reap
 from zoocache.shm.look import MOST_OWNERS, owner_pids, shape_of
+from zoocache.shm.names import group_of
 
 _CHECKS_AT_MOST = 5
-_SHOWN = 8  # of a list
 _A_MINUTE = 60.0
 _AHEAD = 60.0  # seconds: what zoocache believes of another host's clock
 _ROUNDING = 65536  # bytes: segments are made in such steps
-
-
-class Level(Enum):
-    """How bad it is."""
-
-    OK = "ok"
-    NOTE = "note"
-    """Good to know."""
-    WARNING = "warning"
-    """It works, but not as well as it could, or not for long."""
-    PROBLEM = "problem"
-    """It does not work as it should."""
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at."""
-
-    level: Level
-    what: str
-    todo: str = ""
-    """What to do about it; empty where nothing need be done."""
-
-
-def ok(what: str) -> Finding:
-    return Finding(Level.OK, what)
-
-
-def note(what: str, todo: str = "") -> Finding:
-    return Finding(Level.NOTE, what, todo)
-
-
-def warning(what: str, todo: str) -> Finding:
-    return Finding(Level.WARNING, what, todo)
-
-
-def problem(what: str, todo: str) -> Finding:
-    return Finding(Level.PROBLEM, what, todo)
 
 
 def examine(*, own: bool = True) -> Iterator[Finding]:
@@ -74,24 +37,26 @@ def examine(*, own: bool = True) -> Iterator[Finding]:
     yield from _settings(settings)
     yield from _shared_memory(settings)
     try:
-        cache = Cache(Segment(settings.name))
+        cache = Cache(Segment(settings.segment))
     except SegmentMissingError:
         yield note(
-            f"there is no segment {path_of(settings.name)} yet",
+            f"there is no segment {path_of(settings.segment)} yet",
             "The first process that reads from the cache makes it. If your workers are running, "
-            "they use another name, another user, or a /dev/shm of their own (a container).",
+            "they use another name, user or GROUP, or a /dev/shm of their own (a container).",
         )
+        yield from membership(settings)
     except SegmentError as error:
-        if is_outdated(settings.name):
+        if is_outdated(settings.segment):
             yield note(
-                f"{path_of(settings.name)} was made by an older version",
-                "The first worker of this version that starts replaces it: restart them all.",
+                f"{path_of(settings.segment)} was made by an older version",
+                "The first worker of this version that starts replaces it: restart them all."
+                + by_its_owner(settings),
             )
         else:
             yield problem(str(error), "")
     else:
         yield from _segment(cache, settings if own else None)
-    yield from _files(settings.name)
+    yield from _files(settings)
 
 
 def _settings(settings: config.Settings) -> Iterator[Finding]:
@@ -137,14 +102,15 @@ def room_for(size: int) -> Iterator[Finding]:
 
 
 def _shared_memory(settings: config.Settings) -> Iterator[Finding]:
-    yield from room_for(0 if _is_made(settings.name) else settings.size)
+    yield from room_for(0 if _is_made(settings.segment) else settings.size)
     contained = host.own_namespaces()
     if contained:
         yield note(
             f"this process is in a container, with a {' and a '.join(contained)} namespace of its "
-            f"own: that is no matter, as long as /dev/shm and the user are the others'",
-            "Whatever writes to your database must see the same /dev/shm, as the same user "
-            "(docker run --ipc=container:web, one volume for a pod's containers): it is not heard "
+            f"own: that is no matter, as long as /dev/shm and the user (with GROUP, the group's "
+            f"number) are the others'",
+            "Whatever writes to your database must see the same /dev/shm, as the same user or group"
+            " (docker run --ipc=container:web, one volume for a pod's containers): it is not heard "
             "of otherwise.",
         )
     try:
@@ -166,28 +132,17 @@ def _is_made(name: str) -> bool:
         return False
 
 
-def other_users(name: str) -> Iterator[Finding]:
-    """Do other users have a segment of the name? Processes of one user share one."""
-    for found in host.files():
-        if found.name == name and found.uid != os.geteuid() and not found.suffix:
-            yield warning(
-                f"{found.path} is user {found.uid}'s segment of the same name: processes of user "
-                f"{os.geteuid()}, this one for instance, neither read it nor invalidate in it",
-                "Run everything that writes to your database as the workers' user: cron jobs and "
-                "management commands, too (sudo -u).",
-            )
-
-
-def _files(name: str) -> Iterator[Finding]:
-    yield from other_users(name)
-    mine = f"zoocache-{os.geteuid()}-"
+def _files(settings: config.Settings) -> Iterator[Finding]:
+    name = settings.name
+    yield from other_users(settings)
+    mine = Path(path_of(settings.segment_called(""))).name
     mapped = [one for one in host.mappings() if one.pid != os.getpid()]
     used = {(one.file, one.inode) for one in mapped}
-    found = [one for one in host.files() if one.uid == os.geteuid()]
+    found = [one for one in host.files() if is_mine(one, settings)]
     nameless = sorted({one.pid for one in mapped if one.nameless and one.file.startswith(mine)})
     if nameless:
         yield note(
-            f"processes hold memory of segments whose names are gone: {_listed(nameless)}",
+            f"processes hold memory of segments whose names are gone: {listed(nameless)}",
             "That is so for a moment after destroy, resize or rm. A process lets go of it with "
             "its next use of the cache; one that stays idle must be restarted.",
         )
@@ -198,7 +153,7 @@ def _files(name: str) -> Iterator[Finding]:
     ]
     if unused:
         yield note(
-            f"segments that no process uses, as far as can be seen here: {_listed(unused)}",
+            f"segments that no process uses, as far as can be seen here: {listed(unused)}",
             f"If nobody needs them: zoocache destroy --name {unused[0]}",
         )
     names = {one.name for one in found if not one.suffix}
@@ -219,6 +174,7 @@ def _segment(cache: Cache, wanted: config.Settings | None) -> Iterator[Finding]:
     segment = cache.segment
     yield ok(
         f"{path_of(segment.name)} can be opened: {segment.size:,} bytes, closed to other users"
+        + sharers_of(segment)
     )
     if wanted is not None:
         yield from _other_settings(segment, wanted)
@@ -305,9 +261,11 @@ def _processes(cache: Cache) -> Iterator[Finding]:
     path = path_of(cache.segment.name)
     pids = host.pids_using(path)
     owners = owner_pids(cache)
+    if group_of(cache.segment.name) is not None:  # what others have mapped only root may see
+        pids = sorted({*pids, *filter(None, owners)})
     others = [pid for pid in pids if pid != os.getpid()]
     if others:
-        yield ok(f"it is used by {len(others)} processes: {_listed(others)}")
+        yield ok(f"it is used by {len(others)} processes: {listed(others)}")
     else:
         yield note(
             "no other process that can be seen here uses it",
@@ -325,7 +283,7 @@ def _processes(cache: Cache) -> Iterator[Finding]:
     stopped = [pid for pid in others if _is_stopped(pid)]
     if stopped:
         yield warning(
-            f"processes that are stopped use it: {_listed(stopped)}",
+            f"processes that are stopped use it: {listed(stopped)}",
             "Whatever they were computing, or committing, is computed by others after their "
             "lease. Continue them (kill -CONT) or end them.",
         )
@@ -333,15 +291,10 @@ def _processes(cache: Cache) -> Iterator[Finding]:
     strangers = [pid for pid in others if host.time_namespace(pid) not in ("", here)]
     if strangers:
         yield problem(
-            f"processes in another time namespace use it: {_listed(strangers)}",
+            f"processes in another time namespace use it: {listed(strangers)}",
             "Expiry and quarantines are measured by a clock that differs there: start all "
             "processes of a segment in one time namespace.",
         )
-
-
-def _listed(some: Sequence[object]) -> str:
-    shown = ", ".join(map(str, some[:_SHOWN]))
-    return shown if len(some) <= _SHOWN else f"{shown} and {len(some) - _SHOWN} more"
 
 
 def _is_stopped(pid: int) -> bool:

@@ -8,7 +8,7 @@
     ├── UnstorableError (TypeError)           a value cannot be stored faithfully
     └── SegmentError (OSError)                the shared segment cannot be used
         ├── SegmentMissingError (FileNotFoundError)    there is none of that name
-        ├── SegmentPermissionError (PermissionError)   it belongs to, or is writable by, others
+        ├── SegmentPermissionError (PermissionError)   it is others', or open to them
         ├── SegmentFormatError                another layout version, truncated or garbled
         ├── SegmentSpaceError                 /dev/shm has no room for it
         ├── SegmentRetiredError               it was replaced or removed: open it again
@@ -53,7 +53,10 @@ class SegmentMissingError(SegmentError, FileNotFoundError):
 
 
 class SegmentPermissionError(SegmentError, PermissionError):
-    """The segment belongs to another user, or others may write to it."""
+    """The segment is another user's, a group's that this process is not in, or open to others.
+
+    Or it must be replaced or removed, which only the owner of its file and root can do.
+    """
 
 
 class SegmentFormatError(SegmentError):

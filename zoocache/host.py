@@ -13,7 +13,8 @@ from typing import NamedTuple
 SHM = Path("/dev/shm")
 # Everybody may make files there: what looks odd is not ours, and is not printed.
 _OBJECT = re.compile(
-    r"zoocache-(?P<uid>[0-9]+)-(?P<name>[A-Za-z0-9._-]+?)(?P<suffix>\.lock|\.next)?"
+    r"zoocache-(?:g(?P<gid>[0-9]+)|(?P<uid>[0-9]+))-(?P<name>[A-Za-z0-9._-]+?)"
+    r"(?P<suffix>\.lock|\.next)?"
 )
 _MAPPING = re.compile(
     r"\S+ \S+ \S+ \S+ (?P<inode>[0-9]+) +/dev/shm/(?P<file>zoocache-.+?)(?P<gone> \(deleted\))?"
@@ -34,6 +35,7 @@ class Found(NamedTuple):
     """One file of zoocache in /dev/shm."""
 
     uid: int
+    """Its owner."""
     name: str
     """Of the segment that it is, or belongs to."""
     suffix: str
@@ -45,6 +47,13 @@ class Found(NamedTuple):
     changed: float
     """Unix time in seconds."""
     inode: int
+    group: int | None = None
+    """The group that shares it; None: it is the owner's alone."""
+
+    @property
+    def segment(self) -> str:
+        """What `zoocache.shm` calls the segment: its owner, or one of the group."""
+        return self.name if self.group is None else f"{self.group}/{self.name}"
 
 
 class Mapping(NamedTuple):
@@ -64,7 +73,7 @@ def room() -> Room:
 
 
 def files() -> list[Found]:
-    """All files of zoocache, whoever's they are; a file in another user's name is none."""
+    """All files of zoocache, whoever's they are; one in another user's or group's name is none."""
     found = []
     for path in sorted(SHM.glob("zoocache-*")):
         match = _OBJECT.fullmatch(path.name)
@@ -74,11 +83,12 @@ def files() -> list[Found]:
             continue
         if match is None or not stat.S_ISREG(status.st_mode):
             continue
-        if status.st_uid == int(match["uid"]):
+        group = None if match["gid"] is None else int(match["gid"])
+        if status.st_uid == int(match["uid"]) if group is None else status.st_gid == group:
             found.append(
                 Found(
-                    int(match["uid"]), match["name"], match["suffix"] or "", path,
-                    status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime, status.st_ino,
+                    status.st_uid, match["name"], match["suffix"] or "", path, status.st_size,
+                    stat.S_IMODE(status.st_mode), status.st_mtime, status.st_ino, group,
                 )
             )  # fmt: skip
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from zoocache import local, sites, store
+from zoocache import config, local, sites, store
 from zoocache.exceptions import ZooCacheError
 from zoocache.shm import Cache, Segment, tally
 from zoocache.shm.look import LOGS, census, shape_of
@@ -74,7 +74,7 @@ def cache_of(name: str | None = None) -> Cache | None:
     """The cache of this process, or that of another segment; None where there is none."""
     try:
         if name is not None:
-            return Cache(Segment(name))
+            return Cache(Segment(config.segment_name(name)))
         found = store.writer()
         local.count_hits()
         sites.flush(found)

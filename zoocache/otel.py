@@ -84,7 +84,7 @@ class _Latest:
         if time.monotonic() >= self._until:
             cache = metrics.cache_of()
             self._values = {} if cache is None else {**metrics.values(cache), **_sums(cache)}
-            self._segment = "" if cache is None else cache.segment.name
+            self._segment = "" if cache is None else cache.segment.label
             self._until = time.monotonic() + self.SECONDS
         for labels, value in self._values.get(name, {}).items():
             yield Observation(value, {"segment": self._segment, **dict(labels)})

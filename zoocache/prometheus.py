@@ -65,7 +65,7 @@ class ZooCacheCollector(Collector):
             yield name, metrics.cache_of(name)
         if not self._segments:
             cache = metrics.cache_of()
-            yield _own_name() if cache is None else cache.segment.name, cache
+            yield _own_name() if cache is None else cache.segment.label, cache
 
 
 def _own_name() -> str:

@@ -120,7 +120,7 @@ def _refresh() -> _State:
             resolved = config.resolve()
             if resolved.enabled:
                 opened = Cache(
-                    Segment(resolved.name, resolved.size, entry_size=resolved.entry_size)
+                    Segment(resolved.segment, resolved.size, entry_size=resolved.entry_size)
                 )
                 _note_other_size(opened.segment, resolved)
         except ZooCacheError as error:
@@ -166,7 +166,7 @@ config.listeners.append(local.close_level)
 def writer() -> Cache | None:
     """The cache to invalidate in; None if there is no segment: it is never created here.
 
-    Needs no more than the segment's name: a setting that keeps this process
+    Needs no more than the segment's name and group: a setting that keeps this process
     from reading must not keep others from being told. Raises SegmentError or
     ConfigError.
     """
@@ -176,7 +176,7 @@ def writer() -> Cache | None:
     if state is not None and state.cache is not None and state.generation == generation:
         return state.cache
     try:
-        attached = Cache(Segment(config.resolve(["NAME"]).name))
+        attached = Cache(Segment(config.segment_name()))
     except SegmentMissingError:
         return None
     if state is None or state.generation != generation:
@@ -256,9 +256,10 @@ def _in_every_successor(drop: Callable[[Cache], None]) -> None:
         try:
             target = writer()
         except SegmentFormatError:
-            # A process of a newer version has replaced the segment. This one cannot
-            # read it, but it must not leave stale rows in it.
-            if clear_foreign(config.resolve(["NAME"]).name):
+            # A process of a newer version has replaced the segment, or one of an older
+            # version has it, and only another user of the group can replace it. This
+            # one cannot read it, but it must not leave stale rows in it.
+            if clear_foreign(config.segment_name()):
                 return None
             raise
         if target is None:
@@ -322,15 +323,18 @@ def configure(
     ttl: float | config.Unset | None = config.UNSET,
     enabled: bool | None = None,
     local: int | str | None = None,
+    group: int | str | config.Unset | None = config.UNSET,
 ) -> None:
     """Sets what is given, over a framework's settings and the environment.
 
     `name` of the segment; `size` in bytes or as "64MiB", and `entry_size`, what an entry
     takes on average, for a segment that does not exist yet; `ttl` in seconds for entries
     that set none (None: no expiry); `enabled=False` makes everything a pass-through;
-    `local`, in bytes, is what this process may keep of decoded values, 0 for nothing.
-    Raises ConfigError.
+    `local`, in bytes, is what this process may keep of decoded values, 0 for nothing;
+    `group`, by name or number, shares the segment (None: it is this user's alone). Raises
+    ConfigError.
     """
     config.set_overrides(
-        name=name, size=size, entry_size=entry_size, ttl=ttl, enabled=enabled, local=local
-    )
+        name=name, size=size, entry_size=entry_size, ttl=ttl, enabled=enabled, local=local,
+        group=group,
+    )  # fmt: skip

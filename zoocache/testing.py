@@ -133,7 +133,8 @@ def _sweep() -> None:
 
 
 def _is_left(file: host.Found) -> bool:
-    is_ours = file.uid == os.geteuid() and _OF_A_RUN.search(file.name) is not None
+    is_ours = file.uid == os.geteuid() and file.group is None
+    is_ours = is_ours and _OF_A_RUN.search(file.name) is not None
     return is_ours and not file.suffix and file.changed < time.time() - _AN_HOUR
 
 

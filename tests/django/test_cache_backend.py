@@ -11,6 +11,7 @@ import pickle
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -291,6 +292,22 @@ def test_aliases_of_one_namespace_share_it(named: str) -> None:
         assert abs(Segment(named).size - 2 * 2**20) < 65536
         caches["same"].clear()
         assert caches["default"].get("k") is None
+
+
+def test_a_named_segment_is_the_groups_too(named: str) -> None:
+    shared = f"{os.getegid()}/{named}"
+    try:
+        with override_settings(ZOOCACHE={"GROUP": os.getegid()}):
+            make(named).set("k", 1)
+            assert Path(path_of(shared)).stat().st_mode & 0o7777 == 0o660
+        with override_settings(ZOOCACHE={"GROUP": os.getegid(), "ENABLED": False}):
+            make(named).delete("k")  # others may read it
+        with override_settings(ZOOCACHE={"GROUP": os.getegid()}):
+            assert make(named).get("k") is None
+            make(named).set("k", 2)
+        assert make(named).get("k") is None  # the user's own
+    finally:
+        unlink(shared)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from django.test import override_settings
 from zoocache import config, host, store
 from zoocache.contrib.django import checks
 from zoocache.contrib.django.databases import is_replica
-from zoocache.doctor import Level
+from zoocache.findings import Level
 from zoocache.shm import path_of, unlink
 
 pytestmark = pytest.mark.usefixtures("zoo")
@@ -228,6 +228,20 @@ class TestSessions:
             SESSION_ENGINE=engine, CACHES={"default": {"BACKEND": self.BACKEND}}
         ):
             assert found() == []
+
+
+class TestPickles:
+    BACKEND = "zoocache.contrib.django.cache.ZooCache"
+
+    def test_in_a_segment_that_a_group_shares(self) -> None:
+        options = {"pickle": {}, "codec": {"OPTIONS": {"SERIALIZER": "zoocache"}}}
+        caches = {alias: {"BACKEND": self.BACKEND, **given} for alias, given in options.items()}
+        with override_settings(CACHES={"default": caches["codec"], **caches}):
+            assert found() == []
+            with override_settings(ZOOCACHE={"GROUP": os.getegid()}):
+                message = only()
+        assert message.id == "zoocache.W013"
+        assert "CACHES['pickle']" in message.msg
 
 
 class TestReadingOwnWrites:

@@ -1,10 +1,11 @@
 """A process that uses a segment on demand: one JSON command a line, one answer a line.
 
-    python peer.py SEGMENT [fork|spawn] [UID]
+    python peer.py SEGMENT [fork|spawn] [UID[:GID]]
 
 With `fork`, the segment is opened and used first and a forked child serves;
 with `spawn`, a child of multiprocessing's spawn method does. Who serves changes
-to the user UID before it does: `fork` afterwards, others before they open.
+to the user UID before it does, who is in the group GID beside one of the same number:
+`fork` afterwards, others before they open.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ def serve_spawned(name: str, stdin: int) -> None:
     serve(Cache(Segment(name)))
 
 
-def change_user(uid: str) -> None:
-    os.setgroups([])
+def change_user(user: str) -> None:
+    uid, _, group = user.partition(":")
+    os.setgroups([int(group)] if group else [])
     os.setgid(int(uid))
     os.setuid(int(uid))
 

@@ -165,9 +165,8 @@ def test_gunicorns_hook_ends_what_a_dead_worker_announced(
 ANNOUNCES_AND_DIES = """
 import os, sys
 from zoocache.shm import MIN_SIZE, Cache, Segment
-from zoocache.shm.intent import Intent
 os.setuid(int(sys.argv[2]))
-intent = Intent(Cache(Segment(sys.argv[1], MIN_SIZE)))
+intent = Cache(Segment(sys.argv[1], MIN_SIZE)).intent()
 intent.announce(["row"], "", 0)
 os._exit(9)
 """
@@ -183,7 +182,7 @@ def test_gunicorns_hook_where_workers_are_another_user(segment_name: str) -> Non
         garbled.write_bytes(b"nothing of the kind")
         os.chown(garbled, other, other)
         garbled.chmod(0o600)
-        gunicorn.child_exit(SimpleNamespace(cfg=SimpleNamespace(uid=other)), None)
+        gunicorn.child_exit(SimpleNamespace(cfg=SimpleNamespace(uid=other, gid=other)), None)
         assert os.geteuid() == 0
         os.seteuid(other)
         try:

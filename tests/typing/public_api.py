@@ -38,7 +38,7 @@ async def reads() -> None:
 
 def writes() -> None:
     zoocache.configure(name="shop", size="64MiB", ttl=None, enabled=True)
-    zoocache.configure(size=1 << 20)
+    zoocache.configure(size=1 << 20, group="shop")
     zoocache.invalidate("Product:42", "Product:category:5")
     zoocache.clear()
 

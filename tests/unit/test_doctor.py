@@ -13,7 +13,7 @@ import pytest
 
 import zoocache
 from zoocache import config, doctor, host
-from zoocache.doctor import Finding, Level
+from zoocache.findings import Finding, Level
 from zoocache.shm import Cache, Segment, path_of, resize, unlink
 from zoocache.shm.intent import End, reap
 

@@ -108,7 +108,8 @@ def cli(name: str | None) -> None:
 
     Which segment: --name, else what the settings of your project say if
     DJANGO_SETTINGS_MODULE is set (or through manage.py zoocache), else ZOOCACHE_NAME,
-    else "default". Segments belong to a user: run this as the user of your workers.
+    else "default". Segments belong to a user, or with GROUP (ZOOCACHE_GROUP) to a group: run
+    this as the user of your workers, or as one of the group.
 
     \b
     Begin with:
@@ -119,14 +120,15 @@ def cli(name: str | None) -> None:
 
 def cache() -> Cache:
     """The segment's cache. It is attached and never made; SegmentMissingError."""
-    return Cache(Segment(config.resolve(["NAME"]).name))
+    return Cache(Segment(config.segment_name()))
 
 
 def no_segment(name: str | None) -> str:
-    path = path_of(name or config.resolve(["NAME"]).name)
+    path = path_of(config.segment_name(name))
     return (
         f"there is no segment {path}: no process of this user has read from the cache yet, or it "
-        f"has another name (--name) or another user (sudo -u). `zoocache doctor` says more"
+        f"has another name (--name), another user (sudo -u) or another group (GROUP). "
+        f"`zoocache doctor` says more"
     )
 
 

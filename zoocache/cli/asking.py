@@ -80,7 +80,7 @@ def _facts(target: Cache) -> dict[str, Any]:
     path = path_of(target.segment.name)
     shape, entries, stats = shape_of(target), census(target), target.stats()
     return {
-        "name": target.segment.name,
+        "name": target.segment.label,
         "path": path,
         "size": target.segment.size,
         "largest_record": target.segment.max_record,

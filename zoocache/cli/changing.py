@@ -100,8 +100,8 @@ def destroy(yes: bool) -> None:
     from the cache. To be used when zoocache is uninstalled, or for a name that nobody uses
     any more. It also removes what `resize` of a broken segment cannot replace.
     """
-    name = config.resolve(["NAME"]).name
+    name = config.segment_name()
     _confirm(f"Remove {path_of(name)}?", yes)
     if not unlink(name):
-        fail(no_segment(name))
+        fail(no_segment(None))
     click.echo(f"Removed {path_of(name)}")

@@ -9,7 +9,7 @@ import click
 from zoocache import doctor
 from zoocache.cli import project
 from zoocache.cli.app import NO, cli
-from zoocache.doctor import Level
+from zoocache.findings import Level
 
 _COLOURS = {Level.OK: "green", Level.NOTE: "cyan", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 

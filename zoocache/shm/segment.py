@@ -13,11 +13,12 @@ from zoocache.exceptions import (
     SegmentError,
     SegmentFormatError,
     SegmentMissingError,
-    SegmentPermissionError,
     SegmentRetiredError,
     SegmentSpaceError,
 )
+from zoocache.shm import names
 from zoocache.shm._core import ffi, lib
+from zoocache.shm.names import path_of
 
 MIN_SIZE: int = lib.ZOO_MIN_SIZE
 """The smallest segment, in bytes."""
@@ -51,12 +52,12 @@ class Report:
 class Segment:
     """One process's handle on the shared-memory segment `name` of the effective user.
 
-    `size` in bytes counts only where the segment does not exist yet; `size=0`
-    attaches and never creates. So does `entry_size`, by which a new segment's index
-    is sized: what an entry takes on average, in bytes, with its key; 0 where that is
-    not known. `wait` bounds, in seconds, the wait for another
-    process that is initialising it. The handle survives fork: parent and child
-    share the mapping.
+    `<gid>/<name>` is one that the group of that number shares. `size` in bytes counts only
+    where the segment does not exist yet; `size=0` attaches and never creates. So does
+    `entry_size`, by which a new segment's index is sized: what an entry takes on average, in
+    bytes, with its key; 0 where that is not known. `wait` bounds, in seconds, the wait for
+    another process that is initialising it. The handle survives fork: parent and child share
+    the mapping.
 
     Raises SegmentError or one of its subclasses; ConfigError for a size that is
     too small or a name with a slash.
@@ -72,7 +73,7 @@ class Segment:
         ffi.errno = 0
         status = lib.zoo_open_for(encoded, size, entry_size, max(0, int(wait * 1000)), out)
         if status != lib.ZOO_OK:
-            raise _open_error(status, name, size, ffi.errno)
+            raise _open_error(status, name, size, ffi.errno, _MUST_BE_REPLACED)
         # The mapping goes when the last reference does, so that no thread can
         # be inside it: there is no explicit close.
         self.handle = ffi.gc(out[0], lib.zoo_close)
@@ -88,6 +89,11 @@ class Segment:
         self._known_retired = True
         for listener in retirement_listeners:
             listener(self)
+
+    @property
+    def label(self) -> str:
+        """The name, without the number of the group that shares it."""
+        return self.name.rpartition("/")[2]
 
     @property
     def retired(self) -> bool:
@@ -123,9 +129,12 @@ def shift_time(seconds: float) -> None:
 def unlink(name: str) -> bool:
     """Retires the segment and removes its name; False if there was none.
 
-    Processes that use it find it retired and open the name anew.
+    Processes that use it find it retired and open the name anew. SegmentPermissionError: the
+    file of a group's segment is another user's, who alone can remove it; it stays as it is.
     """
     status = lib.zoo_unlink(os.fsencode(name))
+    if status == lib.ZOO_E_STICKY:
+        raise names.sticky(name, "the segment was to be removed")
     if status == lib.ZOO_E_SYSTEM:
         raise SegmentError(ffi.errno, os.strerror(ffi.errno), path_of(name))
     return bool(status == lib.ZOO_OK)
@@ -138,12 +147,13 @@ def resize(name: str, size: int, *, entry_size: int = 0, wait: float = 5.0) -> N
     for `Segment`. `wait` bounds,
     in seconds, the wait for commits that are under way; if one takes longer,
     nobody hits in the new segment for a minute, or for its quarantine if that is
-    longer, and what was stored until then is dropped. Raises what `Segment` does.
+    longer, and what was stored until then is dropped. Raises what `Segment` does;
+    SegmentPermissionError as `unlink` does, and then it stays as it is.
     """
     ffi.errno = 0
     status = lib.zoo_resize_for(os.fsencode(name), size, entry_size, max(0, int(wait * 1000)))
     if status != lib.ZOO_OK:
-        raise _open_error(status, name, size, ffi.errno)
+        raise _open_error(status, name, size, ffi.errno, "the segment was to be replaced")
 
 
 def clear_foreign(name: str) -> bool:
@@ -160,12 +170,14 @@ retirement_listeners: list[Callable[[Segment], None]] = []
 """Called, in the process that notices, when a segment was replaced or removed."""
 
 
-def path_of(name: str) -> str:
-    """The file that holds the segment `name` of the effective user."""
-    return f"/dev/shm/zoocache-{os.geteuid()}-{name}"
+_MUST_BE_REPLACED = "the segment is of an older version, or was given up, and must be replaced"
 
 
-def _open_error(status: int, name: str, size: int, errno: int) -> Exception:
+def _open_error(status: int, name: str, size: int, errno: int, why: str) -> Exception:
+    if status == lib.ZOO_E_STICKY:
+        return names.sticky(name, why)
+    if status == lib.ZOO_E_OWNER:
+        return names.refused(name)
     path = path_of(name)
     remake = f"Stop the processes that use it and remove {path}; the next start makes it anew."
     errors: dict[int, Exception] = {
@@ -179,12 +191,7 @@ def _open_error(status: int, name: str, size: int, errno: int) -> Exception:
         lib.ZOO_E_NO_SEGMENT: SegmentMissingError(
             f"there is no segment {path}: open it with a size to create it."
         ),
-        lib.ZOO_E_OWNER: SegmentPermissionError(
-            f"{path} belongs to another user. Run as that user, or choose another name."
-        ),
-        lib.ZOO_E_MODE: SegmentPermissionError(
-            f"{path} is open to other users, so its contents cannot be trusted. {remake}"
-        ),
+        lib.ZOO_E_MODE: names.too_open(name, remake),
         lib.ZOO_E_FORMAT: SegmentFormatError(
             f"{path} is not a segment of this zoocache version (another layout, or not a "
             f"segment at all). {remake}"

@@ -8,7 +8,7 @@
     W003  a pattern matches no model            W011  half of what reading one's writes takes
     W004  /dev/shm has no room                  of `check --deploy`: W020 DEBUG, W021 SHADOW,
     W005  another user's segment                W022 EVERYTHING, W023 ENABLED (off)
-    W012  something put a hook out of force
+    W012  something put a hook out of force    W013  a group shares pickles
 
 They are registered when the package is imported, whether or not the app is installed.
 """
@@ -22,13 +22,13 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning, register, run_checks
 
-from zoocache import config, doctor
+from zoocache import config, doctor, sharers
 from zoocache.contrib.django import hooks, options, patterns
 from zoocache.contrib.django.aliases import check_aliases
 from zoocache.contrib.django.manager import ZooCacheManager
 from zoocache.contrib.django.meta import HOOK, has_signals
-from zoocache.doctor import Finding, Level
 from zoocache.exceptions import ConfigError, SegmentError, SegmentMissingError
+from zoocache.findings import Finding, Level
 from zoocache.shm import Segment, is_outdated
 
 TAG = "zoocache"
@@ -44,23 +44,30 @@ _MUCH_SHADOW = 0.1
 
 @register(TAG, "caches")
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E001, E002; W004 and W005, where there is no segment yet."""
+    """E001, E002; W004 where there is no segment yet; W005 there, and where a group shares it."""
     try:
         options.check()
         given = config.resolve()
         if given.enabled:
-            Segment(given.name)
+            Segment(given.segment)
+            if given.group is not None:
+                return _warnings(sharers.other_users(given), "zoocache.W005")
     except ConfigError as error:
         return [Error(str(error), id="zoocache.E001")]
     except SegmentMissingError:  # the first worker makes it
         return [
             *_warnings(doctor.room_for(given.size), "zoocache.W004"),
-            *_warnings(doctor.other_users(given.name), "zoocache.W005"),
+            *_warnings(sharers.other_users(given), "zoocache.W005"),
+            *_errors(sharers.membership(given)),
         ]
     except SegmentError as error:
-        if not is_outdated(given.name):  # after an upgrade, that the first worker replaces
+        if not is_outdated(given.segment):  # after an upgrade, that the first worker replaces
             return [Error(str(error), id="zoocache.E002")]
     return []
+
+
+def _errors(findings: Iterator[Finding]) -> list[CheckMessage]:
+    return [Error(f"{one.what}.", hint=one.todo, id="zoocache.E002") for one in findings]
 
 
 def _warnings(findings: Iterator[Finding], id: str) -> list[CheckMessage]:
@@ -163,6 +170,27 @@ def check_sessions(**kwargs: Any) -> list[CheckMessage]:
             hint='SESSION_ENGINE = "django.contrib.sessions.backends.cached_db" reads as fast.',
             id="zoocache.W010",
         )
+    ]
+
+
+@register(TAG, "caches")
+def check_pickles(**kwargs: Any) -> list[CheckMessage]:
+    """W013."""
+    try:
+        shared = config.resolve(["GROUP"]).group is not None
+    except ConfigError:  # told by E001
+        return []
+    return [
+        Warning(
+            f"CACHES[{alias!r}] keeps pickles in a segment that a group shares: each user of the "
+            f"group can run code as each other that reads them, root included.",
+            hint='"OPTIONS": {"SERIALIZER": "zoocache"}, which runs none.',
+            id="zoocache.W013",
+        )
+        for alias, given in settings.CACHES.items()
+        if shared
+        and given.get("BACKEND") == _BACKEND
+        and given.get("OPTIONS", {}).get("SERIALIZER", "pickle") != "zoocache"
     ]
 
 

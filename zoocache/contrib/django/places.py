@@ -58,7 +58,8 @@ class NamedPlace:
                     opened = store.cache()  # one mapping of it is enough
                 elif settings.enabled:
                     size = isolation.size_of(self.size or settings.size)
-                    opened = Cache(Segment(name, size, entry_size=settings.entry_size))
+                    called = settings.segment_called(name)
+                    opened = Cache(Segment(called, size, entry_size=settings.entry_size))
             except ZooCacheError as error:
                 store.log_once(
                     f"the cache at {self.name} is off, everything is a miss: {error}",
@@ -73,7 +74,7 @@ class NamedPlace:
         if opened is not None:
             return opened
         try:
-            return Cache(Segment(isolation.name_of(self.name)))
+            return Cache(Segment(config.segment_name(isolation.name_of(self.name))))
         except SegmentMissingError:
             return None
 

@@ -75,7 +75,8 @@ def look(one: Used) -> dict[str, Any]:
     cache = one.place.cache() or one.place.writer()
     if cache is None:
         raise ZooCacheError(
-            f"There is no segment {path_of(one.name)} yet: the first process that reads makes it."
+            f"There is no segment {path_of(config.segment_name(one.name))} yet: the first process "
+            f"that reads makes it."
         )
     if one.is_main:
         local.count_hits()
@@ -84,7 +85,7 @@ def look(one: Used) -> dict[str, Any]:
     return {
         "now": time.time(),
         "name": one.name,
-        "path": path_of(one.name),
+        "path": path_of(cache.segment.name),
         "size": cache.segment.size,
         "counters": cache.stats(),
         "spans": {
