@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import zoocache
-from zoocache import config, store
+from zoocache import config, sites, store
 from zoocache.shm import MIN_SIZE, Cache, Segment, path_of, unlink
 
 # One id for the run: xdist's workers, and all children of tests, inherit it.
@@ -64,6 +64,13 @@ def default_cache(short_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     assert cache is not None
     yield cache
     config.clear_overrides()
+
+
+@pytest.fixture(autouse=True)
+def _no_hits_of_the_test_before() -> None:
+    """Hits that wait to be counted are of a segment that is gone."""
+    for site in sites._sites.values():
+        site.hits = 0
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@
 - `connect` of each connection: its receivers' statements are none of the ORM's.
 - `make_cursor` and `make_debug_cursor` of each connection, and `pipeline` of psycopg's: see
   cursors.py.
+- `close` of each connection: what is still owed is published, and nobody holds on to it.
 - `_commit`, `_rollback` and `_set_autocommit` of each connection: there is no
   public hook right at COMMIT. `on_commit` comes later, and another hook that
   raises prevents it.
@@ -162,7 +163,13 @@ def hook_connection(connection: Any) -> ConnectionState:
     state = connection._zoocache_hooked = state_of(connection)
     connection.execute_wrappers.insert(0, state.wrapper)  # outermost
     commit, rollback = connection._commit, connection._rollback
-    set_autocommit = connection._set_autocommit
+    set_autocommit, close = connection._set_autocommit, connection.close
+
+    def _close() -> None:
+        try:
+            close()
+        finally:
+            state.closed()
 
     def _set_autocommit(autocommit: bool) -> Any:
         # Switching autocommit on commits open work on some backends.
@@ -180,6 +187,7 @@ def hook_connection(connection: Any) -> ConnectionState:
     connection._commit = lambda: state.commit(commit)
     connection._rollback = lambda: state.rollback(rollback)
     connection._set_autocommit = _set_autocommit
+    connection.close = _close
     connection.connect = partial(state.in_the_open, connection.connect)
     state.manual = not connection.autocommit  # it may be in use already
     state.calm()

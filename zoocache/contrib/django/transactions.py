@@ -28,7 +28,7 @@ from zoocache.contrib.django.written import Written
 from zoocache.shm.intent import End
 
 connection_listeners: list[Callable[[str], object]] = []
-"""Called with the alias of a connection that is made anew, perhaps to another database."""
+"""Called with the alias of a connection that is closed, or made anew, perhaps to another database."""
 
 # Those that have written in this context, for tasks that run in another thread:
 # asgiref gives them the context, but not the connections.
@@ -139,6 +139,14 @@ class Transactions:
         self.session.foreign = self._raw_begin = self._by_savepoint = False
         self._pipelines = 0
         self.manual = not self.connection.autocommit
+        self._changed()
+
+    def closed(self) -> None:
+        """Publishes what is owed: nobody may ever look again."""
+        self.settle()
+        self._changed()
+
+    def _changed(self) -> None:
         self.calm()
         for listener in connection_listeners:
             listener(self.connection.alias)
