@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from django.db import transaction
 from django.template import Context, Template
 from shop.models import Category, Product
@@ -10,6 +11,8 @@ import zoocache
 from zoocache import sites, store
 from zoocache.contrib.django import cached, cached_as
 from zoocache.shm import tally
+
+pytestmark = pytest.mark.usefixtures("without_connections")
 
 HERE = __name__
 
