@@ -28,7 +28,7 @@ from zoocache.contrib.django.written import Written
 from zoocache.shm.intent import End
 
 connection_listeners: list[Callable[[str], object]] = []
-"""Called with the alias of a connection that is closed, or made anew, perhaps to another database."""
+"""Called with the alias of a connection that is closed, or made anew, maybe to another database."""
 
 # Those that have written in this context, for tasks that run in another thread:
 # asgiref gives them the context, but not the connections.
