@@ -14,18 +14,25 @@ from uwsgi_cache import Uwsgi
 OURS, THEIRS, FLOOR = "#c2410c", "#64748b", "#cbd5e1"
 
 
-def draw(results: dict[str, Any], folder: Path) -> list[str]:
-    """The names of the files made; none without matplotlib."""
+def can_draw(results: dict[str, Any]) -> bool:
+    """Sets matplotlib up; without it, that is noted among what is missing."""
     try:
         import matplotlib
     except ImportError:
         results["missing"]["pictures"] = "to have them: pip install matplotlib"
-        return []
+        return False
     matplotlib.use("svg")
     # The same results make the same file.
     matplotlib.rcParams.update(
         {"svg.hashsalt": "zoocache", "svg.fonttype": "none", "font.size": 9, "figure.dpi": 100}
     )
+    return True
+
+
+def draw(results: dict[str, Any], folder: Path) -> list[str]:
+    """The names of the files made; none without matplotlib."""
+    if not can_draw(results):
+        return []
     made = []
     for name, panels in (
         ("hit", ratios(results, "get, zipf", with_floors=True)),

@@ -1,5 +1,5 @@
 /*
- * zoo_log.h - where a record is, and whether it is still there: for zoo_log.c and zoo_read.c.
+ * zoo_log.h - where a record is, and whether it is still there: for zoo_log.c and zoo_hit.c.
  */
 #ifndef ZOO_LOG_H
 #define ZOO_LOG_H

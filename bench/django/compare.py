@@ -237,15 +237,8 @@ def draw(results: dict[str, Any], folder: Path) -> list[str]:
         for shape in ("get", "10 rows", "100 rows", "count", "select_related", "prefetch_related")
         if shape in times
     }
-    try:
-        import matplotlib
-    except ImportError:
-        results["missing"]["pictures"] = "to have them: pip install matplotlib"
+    if not pictures.can_draw(results):
         return []
-    matplotlib.use("svg")
-    matplotlib.rcParams.update(
-        {"svg.hashsalt": "zoocache", "svg.fonttype": "none", "font.size": 9, "figure.dpi": 100}
-    )
     title = "How many times as long as with zoocache a cached read takes (log scale)"
     return [pictures.bars(folder / "django.svg", title, panels, log=True)]
 
