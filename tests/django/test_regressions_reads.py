@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 import types
 from collections.abc import Callable
 from typing import Any
 
+import django
 import pytest
 from django.db import connections, models
 from django.db.models import BooleanField, Count, F, Func, Q, Sum, Value
@@ -14,11 +16,12 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast, Greatest
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
-from shop import stock
+from shop import routing, stock
 from shop.models import Category, Product
 from shop.reads import cached, outcome, plain
 
-from zoocache import store
+import zoocache
+from zoocache import local, store
 from zoocache.contrib.django import ZooCacheManager
 from zoocache.exceptions import ConfigError
 
@@ -187,3 +190,57 @@ def test_a_replica_is_never_cached(
             Product.cached.get(pk=1)
     assert not is_cached(lambda: Product.cached.get(pk=2))
     assert store.stats()["sets"] == before
+
+
+# Sessions that SQL has changed
+
+
+def test_a_session_that_was_closed_stops_no_function(postgres: Any) -> None:
+    """Until it connects anew, which a thread may never do."""
+
+    @zoocache.cacheable()
+    def now() -> float:
+        return time.perf_counter()
+
+    assert now() == now()
+    with postgres.cursor() as cursor:
+        cursor.execute("SET enable_seqscan = off")
+    assert now() != now()
+    postgres.close()
+    assert now() == now()
+    assert not [one for one in local.busy if not isinstance(one, str)]
+
+
+@pytest.mark.skipif(django.VERSION < (5, 1), reason="pools came with Django 5.1")
+def test_a_pool_hands_on_what_sql_changed(
+    postgres: Any, elsewhere: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next DatabaseWrapper gets the raw connection with the search_path of the last one.
+
+    What it reads is the tenant's, and nobody else's.
+    """
+    stock.fill()
+    with postgres.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA tenant")
+        cursor.execute("CREATE TABLE tenant.shop_product AS SELECT * FROM shop_product")
+        cursor.execute("UPDATE tenant.shop_product SET name = 'the tenant''s'")
+    postgres.close()
+    one = {"pool": {"min_size": 1, "max_size": 1}}
+    monkeypatch.setitem(postgres.settings_dict, "OPTIONS", one)
+
+    def name() -> str:
+        with routing.routed_to("pg"):
+            return str(Product.cached.get(pk=1).name)
+
+    try:
+        with postgres.cursor() as cursor:
+            cursor.execute("SET search_path = tenant, public")
+        postgres.close()
+        assert elsewhere(name) == "the tenant's"
+        postgres.close_pool()
+        assert elsewhere(name) == "product 1"
+    finally:
+        postgres.close_pool()
+        monkeypatch.undo()
+        with postgres.cursor() as cursor:
+            cursor.execute("DROP SCHEMA tenant CASCADE")

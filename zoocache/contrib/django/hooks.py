@@ -166,6 +166,7 @@ def hook_connection(connection: Any) -> ConnectionState:
     set_autocommit, close = connection._set_autocommit, connection.close
 
     def _close() -> None:
+        state.session.closing()
         try:
             close()
         finally:

@@ -363,6 +363,8 @@ class _Read:
         if stamp is None:
             reason = "an unfinished SELECT, or a transaction of unknown age, pins what is read"
             return self._refused(reason, result)
+        if reason := self.state.bypassed():  # of the session that it may have opened, or got
+            return self._refused(reason, result)
         rows = self._rows_of(result)
         if self.named is not None:
             self.named.rows = rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from hashlib import blake2b
 from traceback import walk_tb
 from typing import Any, NamedTuple
@@ -96,12 +96,22 @@ class OwnSession:
         self.identity()
         self.foreign = True
 
+    def closing(self) -> None:
+        """Leaves a word on the raw connection: a pool may give it to another DatabaseWrapper."""
+        if self.foreign:
+            with suppress(AttributeError):  # of sqlite3, or none
+                self.connection.connection._zoocache_foreign = True
+
+    def renewed(self) -> None:
+        """There is another raw connection, or none."""
+        self.foreign = getattr(self.connection.connection, "_zoocache_foreign", False)
+
     def _look_anew(self) -> None:
         self._settings = dict(self.connection.settings_dict)
         self._identity = identity_of(self.connection)
         self._digest = blake2b(self._identity, digest_size=16).digest()
         self._named = None
-        self.foreign = False
+        self.renewed()
         self._raw = self.connection.connection  # last: what is interrupted is done again
 
 

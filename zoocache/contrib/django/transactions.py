@@ -136,7 +136,8 @@ class Transactions:
 
     def connected(self) -> None:
         """Begins anew: what Django set up on the way is part of the connection's identity."""
-        self.session.foreign = self._raw_begin = self._by_savepoint = False
+        self.session.renewed()
+        self._raw_begin = self._by_savepoint = False
         self._pipelines = 0
         self.manual = not self.connection.autocommit
         self._changed()
@@ -144,6 +145,8 @@ class Transactions:
     def closed(self) -> None:
         """Publishes what is owed: nobody may ever look again."""
         self.settle()
+        if self.connection.connection is None:  # SQLite keeps a database in memory open
+            self.session.renewed()
         self._changed()
 
     def _changed(self) -> None:
