@@ -13,6 +13,7 @@ import gc
 import os
 import re
 import secrets
+import signal
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,10 @@ PREFIX = f"test-{RUN}-"
 # What names no segment must not use the one that the user's own programs use.
 UNNAMED = f"{PREFIX}unnamed"
 os.environ.setdefault("ZOOCACHE_NAME", UNNAMED)
+
+# Of a run in a shell's background: its children shall heed an interrupt all the same.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _leaks = pytest.StashKey[list[str]]()
 
