@@ -244,3 +244,35 @@ def test_a_pool_hands_on_what_sql_changed(
         monkeypatch.undo()
         with postgres.cursor() as cursor:
             cursor.execute("DROP SCHEMA tenant CASCADE")
+
+
+def test_a_session_that_the_read_itself_changes(postgres: Any, is_cached: IsCached) -> None:
+    """Packages for tenants set the search_path where the first cursor is made: in a read."""
+    stock.fill()
+    with postgres.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA tenant")
+        cursor.execute("CREATE TABLE tenant.shop_product AS SELECT * FROM shop_product")
+        cursor.execute("UPDATE tenant.shop_product SET name = 'the tenant''s'")
+    postgres.close()
+
+    class DatabaseWrapper(type(postgres)):  # type: ignore[misc]
+        search_path = "tenant, public"
+
+        def _cursor(self, name: str | None = None) -> Any:
+            cursor = super()._cursor(name)
+            if self.search_path:
+                cursor.execute(f"SET search_path = {self.search_path}")
+                self.search_path = ""
+            return cursor
+
+    tenants = connections["pg"] = DatabaseWrapper(postgres.settings_dict, "pg")
+    try:
+        assert Product.cached.get(pk=1).name == "the tenant's"
+        tenants.close()
+        assert Product.cached.get(pk=1).name == "product 1"
+        assert is_cached(lambda: Product.cached.get(pk=1))
+    finally:
+        tenants.close()
+        connections["pg"] = postgres
+        with postgres.cursor() as cursor:
+            cursor.execute("DROP SCHEMA tenant CASCADE")
