@@ -207,6 +207,14 @@ class TestIsolation:
         with aliases(main=POSTGRES | {"OPTIONS": {"isolation_level": 1}}):
             assert found() == []
 
+    def test_tenants(self) -> None:
+        with aliases(main=POSTGRES):
+            connections["main"].schema_name = "public"  # as django-tenants' has it
+            message = only()
+            assert message.id == "zoocache.W014"
+            with override_settings(ZOOCACHE={"SCOPE": lambda connection: ""}):
+                assert found() == []
+
 
 class TestSessions:
     ENGINE = "django.contrib.sessions.backends.cache"

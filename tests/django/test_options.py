@@ -21,6 +21,7 @@ from shop.models import Product, Tag
 
 import zoocache
 from zoocache.contrib.django.connection import state_of
+from zoocache.exceptions import UnstorableError
 from zoocache.shm.intent import End
 
 LAG = 5
@@ -255,6 +256,26 @@ def test_without_a_scope_a_changed_session_bypasses(tenants: Any, queries: Queri
     assert tag() == "new"  # of the public schema, from a session that is as its settings say
     with queries(0):
         tag()
+
+
+@pytest.mark.parametrize("error", [AttributeError("schema_name"), UnstorableError("a function")])
+def test_a_scope_that_fails(
+    error: Exception, tenants: Any, queries: Queries, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is cached, nobody gets an error, and one line says why."""
+
+    def scope(connection: Any) -> object:
+        if isinstance(error, UnstorableError):
+            return lambda: None
+        raise error
+
+    with override_settings(ZOOCACHE={"SCOPE": scope}):
+        as_tenant("north")
+        for read in [*READS, *READS]:
+            with queries(1):
+                assert read() == "of north"
+    (told,) = [text for text in caplog.messages if "'pg'" in text]
+    assert told.startswith("nothing of DATABASES['pg'] is cached: ZOOCACHE['SCOPE'] failed: ")
 
 
 def test_a_scope_that_changes_within_a_function(tenants: Any, queries: Queries) -> None:

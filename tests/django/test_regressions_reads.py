@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import django
@@ -16,6 +17,7 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast, Greatest
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
+from django.test import override_settings
 from shop import routing, stock
 from shop.models import Category, Product
 from shop.reads import cached, outcome, plain
@@ -211,51 +213,51 @@ def test_a_session_that_was_closed_stops_no_function(postgres: Any) -> None:
     assert not [one for one in local.busy if not isinstance(one, str)]
 
 
-@pytest.mark.skipif(django.VERSION < (5, 1), reason="pools came with Django 5.1")
-def test_a_pool_hands_on_what_sql_changed(
-    postgres: Any, elsewhere: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The next DatabaseWrapper gets the raw connection with the search_path of the last one.
-
-    What it reads is the tenant's, and nobody else's.
-    """
+@pytest.fixture
+def tenant(postgres: Any) -> Iterator[Any]:
+    """PostgreSQL with a second schema, in which the products have another name."""
     stock.fill()
     with postgres.cursor() as cursor:
         cursor.execute("CREATE SCHEMA tenant")
         cursor.execute("CREATE TABLE tenant.shop_product AS SELECT * FROM shop_product")
         cursor.execute("UPDATE tenant.shop_product SET name = 'the tenant''s'")
     postgres.close()
-    one = {"pool": {"min_size": 1, "max_size": 1}}
-    monkeypatch.setitem(postgres.settings_dict, "OPTIONS", one)
+    yield postgres
+    connections["pg"] = postgres
+    with postgres.cursor() as cursor:
+        cursor.execute("DROP SCHEMA tenant CASCADE")
+
+
+@pytest.mark.skipif(django.VERSION < (5, 1), reason="pools came with Django 5.1")
+def test_a_pool_hands_on_what_sql_changed(
+    tenant: Any, elsewhere: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next DatabaseWrapper gets the raw connection with the search_path of the last one.
+
+    What it reads is the tenant's, and nobody else's.
+    """
+    monkeypatch.setitem(tenant.settings_dict, "OPTIONS", {"pool": {"min_size": 1, "max_size": 1}})
 
     def name() -> str:
         with routing.routed_to("pg"):
             return str(Product.cached.get(pk=1).name)
 
     try:
-        with postgres.cursor() as cursor:
+        with tenant.cursor() as cursor:
             cursor.execute("SET search_path = tenant, public")
-        postgres.close()
+        tenant.close()
         assert elsewhere(name) == "the tenant's"
-        postgres.close_pool()
+        tenant.close_pool()
         assert elsewhere(name) == "product 1"
     finally:
-        postgres.close_pool()
+        tenant.close_pool()
         monkeypatch.undo()
-        with postgres.cursor() as cursor:
-            cursor.execute("DROP SCHEMA tenant CASCADE")
 
 
-def test_a_session_that_the_read_itself_changes(postgres: Any, is_cached: IsCached) -> None:
-    """Packages for tenants set the search_path where the first cursor is made: in a read."""
-    stock.fill()
-    with postgres.cursor() as cursor:
-        cursor.execute("CREATE SCHEMA tenant")
-        cursor.execute("CREATE TABLE tenant.shop_product AS SELECT * FROM shop_product")
-        cursor.execute("UPDATE tenant.shop_product SET name = 'the tenant''s'")
-    postgres.close()
+def test_a_session_that_the_read_itself_changes(tenant: Any, is_cached: IsCached) -> None:
+    """A backend may set the search_path where the first cursor is made: in a read."""
 
-    class DatabaseWrapper(type(postgres)):  # type: ignore[misc]
+    class DatabaseWrapper(type(tenant)):  # type: ignore[misc]
         search_path = "tenant, public"
 
         def _cursor(self, name: str | None = None) -> Any:
@@ -265,14 +267,44 @@ def test_a_session_that_the_read_itself_changes(postgres: Any, is_cached: IsCach
                 self.search_path = ""
             return cursor
 
-    tenants = connections["pg"] = DatabaseWrapper(postgres.settings_dict, "pg")
-    try:
+    connections["pg"] = DatabaseWrapper(tenant.settings_dict, "pg")
+    with closing(connections["pg"]) as connection:
         assert Product.cached.get(pk=1).name == "the tenant's"
-        tenants.close()
+        connection.close()
         assert Product.cached.get(pk=1).name == "product 1"
         assert is_cached(lambda: Product.cached.get(pk=1))
-    finally:
-        tenants.close()
-        connections["pg"] = postgres
-        with postgres.cursor() as cursor:
-            cursor.execute("DROP SCHEMA tenant CASCADE")
+
+
+def test_a_backend_for_tenants(tenant: Any, is_cached: IsCached) -> None:
+    """django-tenants sets the search_path with the driver's own cursor: who cannot say whose
+    rows are whose gets none from the cache."""
+
+    class DatabaseWrapper(type(tenant)):  # type: ignore[misc]
+        schema_name = "public"
+
+        def _cursor(self, name: str | None = None) -> Any:
+            cursor = super()._cursor(name)
+            with self.connection.cursor() as raw:
+                raw.execute(f"SET search_path = {self.schema_name}, public")
+            return cursor
+
+    connections["pg"] = DatabaseWrapper(tenant.settings_dict, "pg")
+    names = {"public": "product 1", "tenant": "the tenant's"}
+
+    @zoocache.cacheable(key=lambda: "")
+    def first() -> str:
+        return str(Product.cached.get(pk=1).name)
+
+    def schema_of(connection: Any) -> str:
+        return getattr(connection, "schema_name", "")
+
+    def check(cached: bool) -> None:
+        for connection.schema_name in [*names, *names]:
+            name = names[connection.schema_name]
+            assert Product.cached.get(pk=1).name == first() == name
+            assert is_cached(lambda: Product.cached.get(pk=1)) is cached
+
+    with closing(connections["pg"]) as connection:
+        check(cached=False)
+        with override_settings(ZOOCACHE={"SCOPE": schema_of}):
+            check(cached=True)

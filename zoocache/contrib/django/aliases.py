@@ -1,4 +1,4 @@
-"""The system checks of DATABASES: replicas, poolers, isolation."""
+"""The system checks of DATABASES: replicas, poolers, isolation, tenants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Warning
 from django.db import connections
 
 from zoocache.contrib.django import options
-from zoocache.contrib.django.databases import is_replica
+from zoocache.contrib.django.databases import has_tenants, is_replica
 from zoocache.exceptions import ConfigError
 
 _POOLERS = ("pgbouncer", "pooler", "pgcat", "odyssey", "supavisor")
@@ -17,7 +17,7 @@ _POOLER_PORT = "6432"
 
 
 def check_aliases(**kwargs: Any) -> list[CheckMessage]:
-    """W006 to W009."""
+    """W006 to W009, W014."""
     try:
         given = options.check()
     except ConfigError:
@@ -28,6 +28,7 @@ def check_aliases(**kwargs: Any) -> list[CheckMessage]:
         found += _replica(alias, connection, given)
         found += _pooler(alias, connection, given)
         found += _isolation(alias, connection)
+        found += _tenants(alias, connection, given)
     for alias in given.max_lag:
         if alias not in connections:
             found.append(
@@ -116,6 +117,17 @@ def _isolation(alias: str, connection: Any) -> Iterator[CheckMessage]:
         hint="Use the default level, and SERIALIZABLE on an alias of its own for what needs it.",
         id="zoocache.W009",
     )
+
+
+def _tenants(alias: str, connection: Any, given: options.Options) -> Iterator[CheckMessage]:
+    if has_tenants(connection) and given.scope is None:
+        yield Warning(
+            f"DATABASES[{alias!r}] has a backend that chooses a schema for each tenant, and "
+            f"ZOOCACHE does not say whose rows are whose: nothing that is read from it is cached.",
+            hint='Say it: ZOOCACHE["SCOPE"] = "<dotted path of a function>", one such as '
+            'lambda connection: getattr(connection, "schema_name", "").',
+            id="zoocache.W014",
+        )
 
 
 def _level(connection: Any) -> str:

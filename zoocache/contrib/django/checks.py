@@ -9,6 +9,7 @@
     W004  /dev/shm has no room                  of `check --deploy`: W020 DEBUG, W021 SHADOW,
     W005  another user's segment                W022 EVERYTHING, W023 ENABLED (off)
     W012  something put a hook out of force    W013  a group shares pickles
+    W014  a backend for tenants, and no SCOPE
 
 They are registered when the package is imported, whether or not the app is installed.
 """

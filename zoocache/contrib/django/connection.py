@@ -159,8 +159,7 @@ class ConnectionState(Visibility):
 
     def _warn_frame(self, frame: Frame) -> None:
         """Tells the computation under way what the statement that it is about to run may see."""
-        foreign = self.session.foreign and options().scope is None
-        if self.written.dirty or self.pinned or foreign:
+        if self.written.dirty or self.pinned or self._unscoped(options()):
             frame.storable = False
             return
         if self.connection.alias in options().max_lag:

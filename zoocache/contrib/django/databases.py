@@ -38,6 +38,12 @@ def is_replica(connection: Any) -> bool:
     return bool((connection.settings_dict.get("TEST") or {}).get("MIRROR"))
 
 
+def has_tenants(connection: Any) -> bool:
+    """Does its backend set the search_path by itself, past Django's cursors, too?"""
+    # Of django-tenants and tenant-schemas, and of django-pgschemas.
+    return hasattr(connection, "schema_name") or hasattr(connection, "_search_path")
+
+
 def driver_in_transaction(connection: Any) -> bool:
     """Does the driver say that a transaction is open? False for drivers that do not say."""
     raw = connection.connection

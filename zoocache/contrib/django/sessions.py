@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
+from collections.abc import Callable
 from contextlib import closing, suppress
 from hashlib import blake2b
 from traceback import walk_tb
@@ -16,7 +18,7 @@ from typing import Any, NamedTuple
 
 from django.db.utils import DatabaseError, InterfaceError, OperationalError
 
-from zoocache import codec
+from zoocache import codec, store
 from zoocache.contrib.django.databases import identity_of
 from zoocache.contrib.django.options import options
 from zoocache.contrib.django.testcases import namespace_of
@@ -76,8 +78,19 @@ class OwnSession:
     def namespace(self) -> bytes:
         """What its rows depend on beside the database: the scope, a test that is rolled back."""
         scope = options().scope
-        named = b"" if scope is None else codec.encode_name(scope(self.connection))
+        named = b"" if scope is None else self._scoped(scope)
         return named + namespace_of(self.connection) if self.connection.in_atomic_block else named
+
+    def _scoped(self, scope: Callable[[Any], object]) -> bytes:
+        try:
+            return codec.encode_name(scope(self.connection))
+        except Exception as error:  # the user's own
+            alias = self.connection.alias
+            store.log_once(
+                f"nothing of DATABASES[{alias!r}] is cached: ZOOCACHE['SCOPE'] failed: {error!r}",
+                about=("SCOPE", alias),
+            )
+            return uuid.uuid4().bytes  # nobody else's
 
     def named(self) -> Session:
         """What announcements say of it."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from zoocache.contrib.django import tags
-from zoocache.contrib.django.databases import driver_says_broken, is_replica
-from zoocache.contrib.django.options import options
+from zoocache.contrib.django.databases import driver_says_broken, has_tenants, is_replica
+from zoocache.contrib.django.options import Options, options
 from zoocache.contrib.django.sessions import look_for_ended
 from zoocache.contrib.django.transactions import Transactions
 from zoocache.shm import STAMPS_PER_SECOND, Cache
@@ -19,6 +19,7 @@ class Visibility(Transactions):
     def __init__(self, connection: Any) -> None:
         super().__init__(connection)
         self.identity = self.session.identity  # every key begins with it
+        self.has_tenants = has_tenants(connection)
         self.leading = 0  # flights of this connection's reads: others may be waiting for it
         self.converters: dict[int, Any] = {}  # by filler; see filling.py
 
@@ -37,8 +38,8 @@ class Visibility(Transactions):
         connection, given = self.connection, options()
         if not given.usable:
             return "a key of the ZOOCACHE setting is wrong"
-        if self.session.foreign and given.scope is None:
-            return "the session was changed by SQL, and ZOOCACHE has no SCOPE"
+        if reason := self._unscoped(given):
+            return reason
         if is_replica(connection) and connection.alias not in given.max_lag:
             return "the database is a replica, and ZOOCACHE has no MAX_LAG for it"
         if connection.needs_rollback or (self.begun and driver_says_broken(connection)):
@@ -46,6 +47,16 @@ class Visibility(Transactions):
         level = getattr(connection, "isolation_level", None)
         if level is not None and "SERIALIZABLE" in str(getattr(level, "name", level)).upper():
             return "the isolation level is SERIALIZABLE"
+        return ""
+
+    def _unscoped(self, given: Options) -> str:
+        """Why nobody can name what the session sees; empty if the settings or a SCOPE do."""
+        if given.scope is not None:
+            return ""
+        if self.has_tenants:
+            return "the backend chooses a schema for each tenant, and ZOOCACHE has no SCOPE"
+        if self.session.foreign:
+            return "the session was changed by SQL, and ZOOCACHE has no SCOPE"
         return ""
 
     def _is_usual(self) -> bool:
