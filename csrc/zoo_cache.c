@@ -50,7 +50,8 @@ int zoo_state_of(zoo_seg *seg, uint64_t stamp, uint64_t expiry, uint64_t key_has
 
 int zoo_entry_state(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash)
 {
-    return zoo_state_of(seg, rec->stamp, rec->expiry, key_hash, zoo_rec_deps(rec), rec->n_deps);
+    return zoo_state_of(seg, rec->stamp, zoo_rec_expiry(rec), key_hash, zoo_rec_deps(rec),
+                        zoo_rec_n_deps(rec));
 }
 
 /* The same for a get that people are told of: which key it is of, and how long it takes. */
@@ -119,7 +120,7 @@ int zoo_take_any(zoo_seg *seg, struct zoo_hit *hit, char *value, uint64_t grace_
     ZOO_FAULT("get:copied");
     if (outcome == ZOO_OK)
         outcome = zoo_entry_state(seg, hit->rec, hit->key_hash);
-    if (outcome == ZOO_EXPIRED && zoo_hlc_now_ms(seg) - hit->rec->expiry < grace_ms)
+    if (outcome == ZOO_EXPIRED && zoo_hlc_now_ms(seg) - zoo_rec_expiry(hit->rec) < grace_ms)
         outcome = ZOO_GRACE;
     if (__builtin_expect(outcome == ZOO_OK, 1)) {
         if (hit->age > seg->log[zoo_word_log(hit->word)].renew_after)
@@ -215,10 +216,10 @@ static int store(zoo_seg *seg, uint64_t key_hash, struct zoo_rec *head, const ch
                  uint64_t stamp)
 {
     bool is_fill = mode == ZOO_FILL;
-    head->stamp = is_fill ? stamp : stamp | ZOO_STAMP_EXPLICIT;
+    head->stamp |= is_fill ? stamp : stamp | ZOO_STAMP_EXPLICIT;
     /* A stamp ahead of the clock is another segment's: it would outlive invalidations to come. */
     if (is_fill && (stamp > zoo_hlc_read(seg) ||
-                    !zoo_tag_fresh(seg, stamp, key_hash, zoo_rec_deps(head), head->n_deps)))
+                    !zoo_tag_fresh(seg, stamp, key_hash, zoo_rec_deps(head), zoo_rec_n_deps(head))))
         return ZOO_BORN_DEAD;
     /* Whoever waits for a lock by adding must not push it out of the log by that. */
     if (mode == ZOO_ADD && zoo_index_has(seg, key_hash, zoo_rec_key(head), head->key_len))
@@ -252,7 +253,10 @@ static void count_store(zoo_seg *seg, int outcome)
     }
 }
 
-/* Builds the head of a record in `room`, or in memory of its own that the caller frees. */
+/*
+ * Builds the head of a record that does not expire, and has no stamp, in `room`, or in memory of
+ * its own that the caller frees. There is room for an expiry behind it.
+ */
 static int build(const zoo_seg *seg, const char *key, size_t key_len, size_t value_len,
                  const struct zoo_deps *deps, uint64_t *room, size_t room_bytes,
                  struct zoo_rec **out)
@@ -261,10 +265,10 @@ static int build(const zoo_seg *seg, const char *key, size_t key_len, size_t val
         return ZOO_TOO_LARGE;
     struct zoo_rec rec = {.value_len = (uint32_t)value_len,
                           .key_len = (uint16_t)key_len,
-                          .n_deps = (uint16_t)deps->n};
-    if (zoo_rec_bytes(&rec) > seg->log[ZOO_LOG_MAIN].longest)
+                          .n_words = (uint16_t)deps->n};
+    if (zoo_rec_most(&rec) > seg->log[ZOO_LOG_MAIN].longest)
         return ZOO_TOO_LARGE;
-    uint64_t bytes = zoo_rec_head(&rec);
+    uint64_t bytes = zoo_rec_head(&rec) + ZOO_EXPIRY_BYTES;
     struct zoo_rec *head = bytes <= room_bytes ? (struct zoo_rec *)(void *)room : malloc(bytes);
     if (head == NULL)
         return ZOO_E_MEMORY;
@@ -301,7 +305,7 @@ int zoo_store(zoo_seg *seg, int mode, const char *key, size_t key_len, const cha
     zoo_deps_unique(deps);
     int outcome = build(seg, key, key_len, value_len, deps, room, sizeof room, &head);
     if (outcome == ZOO_OK) {
-        head->expiry = ttl_ms ? zoo_hlc_now_ms(seg) + ttl_ms : 0;
+        zoo_rec_set_expiry(head, ttl_ms ? zoo_hlc_now_ms(seg) + ttl_ms : 0);
         outcome = store(seg, key_hash, head, value, mode, stamp);
     }
     bool failed = outcome == ZOO_TOO_LARGE || outcome == ZOO_CROWDED || outcome == ZOO_E_MEMORY;

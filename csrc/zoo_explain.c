@@ -21,11 +21,11 @@ int zoo_explain(zoo_seg *seg, const char *key, size_t key_len, zoo_entry *out, c
         return outcome;
     out->key_tag = zoo_tag_of_key(key_hash);
     out->stamp = hit.rec->stamp & ZOO_CLOCK_MASK;
-    out->expiry_ms = hit.rec->expiry;
+    out->expiry_ms = zoo_rec_expiry(hit.rec);
     out->value_len = hit.rec->value_len;
-    out->n_deps = hit.rec->n_deps;
+    out->n_deps = zoo_rec_n_deps(hit.rec);
     outcome = zoo_entry_state(seg, hit.rec, key_hash);
-    size_t n = hit.rec->n_deps < cap / 8 ? hit.rec->n_deps : cap / 8;
+    size_t n = out->n_deps < cap / 8 ? out->n_deps : cap / 8;
     memcpy(deps, zoo_rec_deps(hit.rec), 8 * n);
     zoo_log_close(&hit);
     return outcome;

@@ -199,9 +199,11 @@ STEP int state_of(zoo_seg *seg, const struct zoo_rec *rec, uint64_t key_hash)
     uint64_t lanes = zoo_load_acquire(&hdr->active_lanes);                       /* E10/A, E11/A */
     uint64_t until = zoo_load_acquire(&hdr->miss_until);                         /* E10/A, E11/A */
     bool quiet = zoo_load_acquire(&hdr->clock) <= (rec->stamp & ZOO_CLOCK_MASK); /* E6/A */
-    if (LIKELY(quiet) && LIKELY((lanes | until) == 0) && LIKELY(rec->expiry == 0))
+    if (UNLIKELY(!quiet) || UNLIKELY((lanes | until) != 0))
+        return zoo_entry_state(seg, rec, key_hash);
+    if (LIKELY((rec->stamp & ZOO_STAMP_EXPIRES) == 0))
         return ZOO_OK;
-    return zoo_entry_state(seg, rec, key_hash);
+    return zoo_rec_expiry(rec) - 1 >= zoo_hlc_now_ms(seg) ? ZOO_OK : ZOO_EXPIRED; /* 0 wraps */
 }
 
 /* ZOO_OK: the head of the key's record is in `hit`, and zoo_take() must follow. */

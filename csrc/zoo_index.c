@@ -150,7 +150,8 @@ static bool is_newer(const zoo_seg *seg, const struct zoo_rec *found, uint64_t f
     uint64_t clock = found->stamp & ZOO_CLOCK_MASK;
     if (clock != fill || !(found->stamp & ZOO_STAMP_EXPLICIT))
         return clock > fill;
-    return found->expiry == 0 || found->expiry > zoo_hlc_now_ms(seg);
+    uint64_t expiry = zoo_rec_expiry(found);
+    return expiry == 0 || expiry > zoo_hlc_now_ms(seg);
 }
 
 /* For an add. Of an entry that a commit has announced nobody knows yet whether it is there. */
@@ -164,7 +165,7 @@ static bool is_there(zoo_seg *seg, const struct zoo_rec *found, uint64_t key_has
 static int may_replace(zoo_seg *seg, const struct zoo_rec *found, uint64_t key_hash,
                        const struct zoo_rec *rec, int mode)
 {
-    if (mode == ZOO_FILL && is_newer(seg, found, rec->stamp))
+    if (mode == ZOO_FILL && is_newer(seg, found, rec->stamp & ZOO_CLOCK_MASK))
         return ZOO_OLDER;
     if (mode == ZOO_ADD && is_there(seg, found, key_hash))
         return ZOO_EXISTS;
@@ -180,7 +181,7 @@ static int may_replace(zoo_seg *seg, const struct zoo_rec *found, uint64_t key_h
 static bool is_overtaken(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, int mode)
 {
     return mode == ZOO_ADD && !zoo_tag_fresh(seg, rec->stamp & ZOO_CLOCK_MASK, key_hash,
-                                             zoo_rec_deps(rec), rec->n_deps);
+                                             zoo_rec_deps(rec), zoo_rec_n_deps(rec));
 }
 
 /*

@@ -52,7 +52,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is little-
 #define ZOO_MAGIC 0x65686361636f6f7aull /* "zoocache" as a little-endian word */
 #ifndef ZOO_LAYOUT_VERSION /* the C tests are of a later one, so that they can have an older one   \
                             */
-#define ZOO_LAYOUT_VERSION 4u
+#define ZOO_LAYOUT_VERSION 5u
 #endif
 #define ZOO_PART_ALIGN 65536u /* the largest page of arm64 */
 #define ZOO_LINE 64u
@@ -162,21 +162,25 @@ _Static_assert(offsetof(struct zoo_hdr, state) % ZOO_LINE == 0, "one line per co
 _Static_assert(sizeof(struct zoo_hdr) <= ZOO_HEADER_BYTES, "the header fits the first page");
 
 /*
- * A record: this header, the key, the dependency hashes, the value; each padded
- * to 8 bytes. Written by whoever reserved its bytes, never changed once its word
- * is in the index. All before the value is the *head*: it has a checksum of its
- * own, so that a key is compared without reading the value.
+ * A record: this header, the key, the dependency hashes, the expiry if it has
+ * one, the value; each padded to 8 bytes. Written by whoever reserved its bytes,
+ * never changed once its word is in the index. All before the value is the
+ * *head*: it has a checksum of its own, so that a key is compared without reading
+ * the value.
+ *
+ * The expiry is counted among the head's words, so that how long a head is does
+ * not hang on its flag, and it is the last of them, so that a touch can add it.
  */
 struct zoo_rec {
     uint32_t sum;       /* of the head from `stamp` on, seeded by the secret and the position */
     uint32_t whole_sum; /* of that, and of the value behind it; xored with `sum` */
-    uint64_t stamp;     /* 48 bits of clock, and ZOO_STAMP_EXPLICIT */
-    uint64_t expiry;    /* CLOCK_BOOTTIME in ms, 0: never */
+    uint64_t stamp;     /* 48 bits of clock, ZOO_STAMP_EXPLICIT and ZOO_STAMP_EXPIRES */
     uint32_t value_len;
     uint16_t key_len;
-    uint16_t n_deps;
+    uint16_t n_words; /* behind the key: the dependencies, and the expiry */
 };
-_Static_assert(sizeof(struct zoo_rec) == 32, "a record's header is four words");
+_Static_assert(sizeof(struct zoo_rec) == 24, "a record's header is three words");
+enum { ZOO_EXPIRY_BYTES = 8 };
 
 /* Index word: log:1 | tentative:1 | fingerprint:12 | position / 8, modulo 2^50. Zero is empty. */
 #define ZOO_WORD_LOG_SHIFT 63
@@ -191,7 +195,8 @@ _Static_assert(sizeof(struct zoo_rec) == 32, "a record's header is four words");
 #define ZOO_CLOCK_BITS 48
 #define ZOO_CLOCK_MASK ((1ull << ZOO_CLOCK_BITS) - 1)
 #define ZOO_CLOCK_UNIT_NS 4000u
-#define ZOO_STAMP_EXPLICIT (1ull << 63) /* set, not filled: newer than a fill of the same clock */
+#define ZOO_STAMP_EXPLICIT (1ull << 62) /* set, not filled: newer than a fill of the same clock */
+#define ZOO_STAMP_EXPIRES (1ull << 63)  /* the head's last word is when: CLOCK_BOOTTIME in ms */
 
 /* One commit under way. See zoo_lane.c for who writes what when. */
 struct zoo_lane {
@@ -283,7 +288,8 @@ struct zoo_seg {
 
 /*
  * A record that was found: a verified copy of its head, and where its value is.
- * The head lies in `room`, or in memory of its own that zoo_log_close() frees.
+ * The head lies in `room`, or in memory of its own that zoo_log_close() frees;
+ * there is room for an expiry behind it.
  */
 enum { ZOO_ROOM = 96 };
 #define ZOO_AGE_TIMED (1ull << 63)
@@ -579,7 +585,7 @@ static inline uint64_t zoo_pad8(uint64_t bytes)
 /* Bytes before the value. */
 static inline uint64_t zoo_rec_head(const struct zoo_rec *rec)
 {
-    return sizeof *rec + zoo_pad8(rec->key_len) + 8ull * rec->n_deps;
+    return sizeof *rec + zoo_pad8(rec->key_len) + 8ull * rec->n_words;
 }
 
 /* All of it. */
@@ -602,6 +608,41 @@ static inline const uint64_t *zoo_rec_deps(const struct zoo_rec *rec)
 {
     /* The padding keeps the alignment of the record, which is 8 or more. */
     return (const uint64_t *)(const void *)(zoo_rec_key(rec) + zoo_pad8(rec->key_len));
+}
+
+/* One that says so, and has no word for it, is forged: it does not. */
+static inline bool zoo_rec_expires(const struct zoo_rec *rec)
+{
+    return (rec->stamp & ZOO_STAMP_EXPIRES) != 0 && rec->n_words > 0;
+}
+
+/* All of it, if it is to expire: a touch must not make a record too long. */
+static inline uint64_t zoo_rec_most(const struct zoo_rec *rec)
+{
+    return zoo_rec_bytes(rec) + (zoo_rec_expires(rec) ? 0 : ZOO_EXPIRY_BYTES);
+}
+
+static inline uint64_t zoo_rec_n_deps(const struct zoo_rec *rec)
+{
+    return (uint64_t)rec->n_words - zoo_rec_expires(rec);
+}
+
+/* CLOCK_BOOTTIME in ms, 0: never. */
+static inline uint64_t zoo_rec_expiry(const struct zoo_rec *rec)
+{
+    return zoo_rec_expires(rec) ? zoo_rec_deps(rec)[rec->n_words - 1] : 0;
+}
+
+/* Of a private head, which has room for the word; 0: it does not expire. */
+static inline void zoo_rec_set_expiry(struct zoo_rec *rec, uint64_t expiry)
+{
+    rec->n_words = (uint16_t)zoo_rec_n_deps(rec);
+    rec->stamp &= ~ZOO_STAMP_EXPIRES;
+    if (expiry == 0)
+        return;
+    memcpy((char *)rec + zoo_rec_head(rec), &expiry, ZOO_EXPIRY_BYTES);
+    rec->n_words++;
+    rec->stamp |= ZOO_STAMP_EXPIRES;
 }
 
 #endif

@@ -119,10 +119,11 @@ int zoo_log_open(zoo_seg *seg, uint64_t word, struct zoo_hit *hit)
     memcpy(&claimed.value_len, &lengths, sizeof lengths);
     uint64_t bytes = zoo_rec_bytes(&claimed), before = zoo_rec_head(&claimed);
     if (bytes > log->longest || bytes > behind || claimed.key_len > ZOO_MAX_KEY ||
-        claimed.n_deps > ZOO_MAX_DEPS)
+        claimed.n_words > ZOO_MAX_DEPS + 1)
         return spoilt(seg, hit);
     hit->rec = (struct zoo_rec *)(void *)hit->room;
-    if (before > sizeof hit->room && (hit->rec = malloc(before)) == NULL)
+    uint64_t needed = before + ZOO_EXPIRY_BYTES;
+    if (needed > sizeof hit->room && (hit->rec = malloc(needed)) == NULL)
         return ZOO_E_MEMORY;
 
     uint64_t sums = zoo_load_relaxed(hit->from); /* ordered by the fence below, like the copy */
@@ -137,7 +138,8 @@ int zoo_log_open(zoo_seg *seg, uint64_t word, struct zoo_hit *hit)
     hit->base = hit->pos.bytes;
     uint64_t copied;
     memcpy(&copied, &hit->rec->value_len, sizeof copied);
-    if (!lapped && sum == hit->rec->sum && copied == lengths)
+    if (!lapped && sum == hit->rec->sum && copied == lengths &&
+        zoo_rec_n_deps(hit->rec) <= ZOO_MAX_DEPS)
         return ZOO_OK;
     zoo_log_close(hit);
     return lapped ? ZOO_LAPPED : ZOO_CORRUPT;

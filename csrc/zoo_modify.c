@@ -98,8 +98,8 @@ static int try_change(zoo_seg *seg, struct zoo_hit *hit, struct change *change, 
         struct zoo_rec *head = hit->rec; /* stamp, key and tags stay: invariant 1 */
         head->value_len = (uint32_t)len;
         if (change->sets_expiry)
-            head->expiry = change->ttl_ms ? zoo_hlc_now_ms(seg) + change->ttl_ms : 0;
-        if (len > UINT32_MAX || zoo_rec_bytes(head) > seg->log[ZOO_LOG_MAIN].longest)
+            zoo_rec_set_expiry(head, change->ttl_ms ? zoo_hlc_now_ms(seg) + change->ttl_ms : 0);
+        if (len > UINT32_MAX || zoo_rec_most(head) > seg->log[ZOO_LOG_MAIN].longest)
             outcome = ZOO_TOO_LARGE;
         else if (!swap(seg, hit, head, value, space))
             outcome = ZOO_CROWDED;

@@ -18,10 +18,10 @@ struct about {
 
 static bool take_about(const struct zoo_rec *rec, struct about *about)
 {
-    about->stamp = rec->stamp & ~ZOO_STAMP_EXPLICIT;
-    about->expiry = rec->expiry;
-    about->deps =
-        PyBytes_FromStringAndSize((const char *)zoo_rec_deps(rec), 8 * (Py_ssize_t)rec->n_deps);
+    about->stamp = rec->stamp & ZOO_CLOCK_MASK;
+    about->expiry = zoo_rec_expiry(rec);
+    about->deps = PyBytes_FromStringAndSize((const char *)zoo_rec_deps(rec),
+                                            8 * (Py_ssize_t)zoo_rec_n_deps(rec));
     return about->deps != NULL;
 }
 

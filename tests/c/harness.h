@@ -35,7 +35,7 @@ extern const struct suite unit_suites[], cache_suites[], race_suites[], schedule
     crash_suites[], storm_suites[], owner_suites[], flight_suites[], intent_suites[],
     event_suites[], linear_suites[], modify_suites[], logs_suites[], sum_suites[], retire_suites[],
     overtaken_suites[], succession_suites[], garbled_suites[], look_suites[], name_suites[],
-    tally_suites[], local_suites[];
+    tally_suites[], local_suites[], expiry_suites[];
 
 /* Random numbers: splitmix64. */
 uint64_t base_seed(void);

@@ -174,7 +174,7 @@ static void deps_are_inherited(void)
     uint64_t stamp = zoo_stamp(seg);
     CHECK_EQ(set_text(seg, "inner", "v", "row:1"), ZOO_OK);
     CHECK_EQ(zoo_find(seg, "inner", 5, &hit), ZOO_OK);
-    size_t n = hit.rec->n_deps;
+    size_t n = zoo_rec_n_deps(hit.rec);
     CHECK_EQ(n, 2);
     memcpy(deps, zoo_rec_deps(hit.rec), n * sizeof *deps);
     CHECK_EQ(hit.rec->value_len, 1);

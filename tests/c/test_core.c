@@ -304,7 +304,8 @@ static void log_takes_the_longest_record_and_no_longer(void)
 {
     zoo_seg *seg = fresh(ZOO_MIN_SIZE);
     uint64_t needed = 0;
-    size_t most = zoo_max_record(seg) - sizeof(struct zoo_rec) - 8; /* a key of 8 padded bytes */
+    /* A key of 8 padded bytes, and room for an expiry. */
+    size_t most = zoo_max_record(seg) - sizeof(struct zoo_rec) - 8 - ZOO_EXPIRY_BYTES;
     char *value = calloc(1, most + 1);
     CHECK(value != NULL);
     CHECK_EQ(set_bytes(seg, "key", value, most, ""), ZOO_OK);
@@ -357,7 +358,7 @@ static const struct suite *const groups[] = {
     unit_suites,  cache_suites,  race_suites,   schedule_suites,  crash_suites,      storm_suites,
     owner_suites, flight_suites, intent_suites, event_suites,     linear_suites,     modify_suites,
     logs_suites,  sum_suites,    retire_suites, overtaken_suites, succession_suites, garbled_suites,
-    look_suites,  name_suites,   local_suites,  tally_suites};
+    look_suites,  name_suites,   local_suites,  tally_suites,     expiry_suites};
 
 static bool wanted(const char *name, int argc, char **argv)
 {

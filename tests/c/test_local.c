@@ -14,12 +14,13 @@ static struct zoo_copy copy_of(zoo_seg *seg, const char *key)
     struct zoo_hit hit;
     char value[64];
     CHECK_EQ(zoo_find(seg, key, strlen(key), &hit), ZOO_OK);
-    struct zoo_copy copy = {.stamp = hit.rec->stamp & ~ZOO_STAMP_EXPLICIT,
-                            .expiry = hit.rec->expiry,
+    size_t n = zoo_rec_n_deps(hit.rec);
+    struct zoo_copy copy = {.stamp = hit.rec->stamp & ZOO_CLOCK_MASK,
+                            .expiry = zoo_rec_expiry(hit.rec),
                             .key_hash = zoo_local_hash(seg, key, strlen(key)),
-                            .n_deps = hit.rec->n_deps,
-                            .deps = malloc(8 * (size_t)hit.rec->n_deps + 1)};
-    memcpy(copy.deps, zoo_rec_deps(hit.rec), 8 * (size_t)hit.rec->n_deps);
+                            .n_deps = n,
+                            .deps = malloc(8 * n + 1)};
+    memcpy(copy.deps, zoo_rec_deps(hit.rec), 8 * n);
     CHECK_EQ(zoo_take(seg, &hit, value, 0), ZOO_OK);
     return copy;
 }

@@ -21,14 +21,17 @@ static void with_both_kinds(void (*test)(zoo_seg *seg, struct rng *rng))
     }
 }
 
-/* Stores a random value, and says where its record is, of how many words and of how many bits. */
+/* Stores a random value, which may expire one day, and says where its record is, of how many words
+ * and of how many bits. */
 static zoo_word *store(zoo_seg *seg, struct rng *rng, size_t len, char *value, size_t *words,
                        size_t *bits)
 {
     struct zoo_hit hit;
     for (size_t i = 0; i < len; i++)
         value[i] = (char)rng_next(rng);
-    CHECK_EQ(set_bytes(seg, "some key", value, len, "a:b"), ZOO_OK);
+    CHECK_EQ(zoo_put(seg, ZOO_SET, "some key", 8, value, len, len % 16 < 8 ? 0 : 3600000, "a:b", 3,
+                     NULL, 0, 0),
+             ZOO_OK);
     CHECK_EQ(zoo_index_find(seg, zoo_key_hash(seg, "some key", 8), "some key", 8, &hit), ZOO_OK);
     *words = (zoo_rec_head(hit.rec) + zoo_pad8(len)) / 8;
     *bits = (zoo_rec_head(hit.rec) + len) * 8; /* what is behind them belongs to nobody */

@@ -124,6 +124,7 @@ struct forgery {
     unsigned log;
     zoo_pos pos;
     struct zoo_rec rec;
+    const uint64_t *expiry; /* NULL: where it would lie, something else does */
     const char *key;
     size_t key_len;
     bool bad_value;
@@ -141,6 +142,8 @@ static void forge(zoo_seg *seg, const struct forgery *forgery)
     memset(to + sizeof rec + forgery->key_len, 0, zoo_pad8(forgery->key_len) - forgery->key_len);
     if (bytes > log->longest)
         return; /* no reader comes as far as the sums */
+    if (forgery->expiry != NULL && rec.n_words > 0)
+        memcpy(to + before - sizeof *forgery->expiry, forgery->expiry, sizeof *forgery->expiry);
     char *value = malloc(rec.value_len + 1ull);
     check(value != NULL);
     zoo_chain chain =
@@ -165,11 +168,15 @@ static void poke_record(const struct subject *subject, struct input *in)
     const struct zoo_log *log = &seg->log[forgery.log];
     uint64_t head = zoo_load_relaxed(log->head) / ZOO_UNIT * ZOO_UNIT;
     forgery.pos.bytes = head - draw(in, 2) * ZOO_UNIT; /* up to 1 MiB: laps, too */
-    forgery.rec = (struct zoo_rec){.stamp = draw(in, 8),
-                                   .expiry = how & 4 ? draw(in, 8) : 0,
+    uint64_t stamp = draw(in, 8), expiry = how & 4 ? draw(in, 8) : 0;
+    if (how & 4) {
+        stamp |= ZOO_STAMP_EXPIRES;
+        forgery.expiry = &expiry;
+    }
+    forgery.rec = (struct zoo_rec){.stamp = stamp,
                                    .value_len = (uint32_t)draw(in, how & 8 ? 4 : 2),
                                    .key_len = (uint16_t)(how & 16 ? draw(in, 2) : len),
-                                   .n_deps = (uint16_t)draw(in, how & 32 ? 2 : 1)};
+                                   .n_words = (uint16_t)draw(in, how & 32 ? 2 : 1)};
     forge(seg, &forgery);
     uint64_t hash = zoo_key_hash(seg, key, len);
     zoo_store_relaxed(zoo_index_bucket(seg, hash) + draw_below(in, 1, ZOO_WAYS),
@@ -224,7 +231,7 @@ static void emit_operation(struct output *out, unsigned key, unsigned operation)
 }
 
 static void emit_record(struct output *out, unsigned key, unsigned how, uint32_t value_len,
-                        unsigned n_deps)
+                        unsigned n_words)
 {
     emit(out, POKE_RECORD, 1);
     emit(out, key, 1);
@@ -236,7 +243,7 @@ static void emit_record(struct output *out, unsigned key, unsigned how, uint32_t
     emit(out, value_len, how & 8 ? 4 : 2);
     if (how & 16)
         emit(out, 9, 2);
-    emit(out, n_deps, how & 32 ? 2 : 1);
+    emit(out, n_words, how & 32 ? 2 : 1);
     emit(out, 0, 1); /* the slot */
 }
 

@@ -136,11 +136,13 @@ MUTANTS = {
         "zoo_hit.c", "return LIKELY(same_bytes(zoo_rec_key(at->rec), key, key_len));",
         "return true;", "twins"),
     "straight-line-of-what-is-stale": (
-        "zoo_hit.c", "if (LIKELY(quiet) &&", "if (LIKELY(quiet || 1) &&", "prefixes"),
+        "zoo_hit.c", "if (UNLIKELY(!quiet) ||", "if (UNLIKELY(!quiet && 0) ||", "prefixes"),
     "straight-line-of-what-is-announced": (
-        "zoo_hit.c", "LIKELY((lanes | until) == 0)", "1", "intent-settled"),
+        "zoo_hit.c", "UNLIKELY((lanes | until) != 0)", "0", "intent-settled"),
     "straight-line-of-what-is-expired": (
-        "zoo_hit.c", "LIKELY(rec->expiry == 0)", "1", "expiry"),
+        "zoo_hit.c", "zoo_rec_expiry(rec) - 1 >= zoo_hlc_now_ms(seg)", "1", "expiry"),
+    "straight-line-blind-to-the-expiry": (
+        "zoo_hit.c", "LIKELY((rec->stamp & ZOO_STAMP_EXPIRES) == 0)", "1", "expiry"),
     "straight-line-with-an-early-look": (
         "zoo_hit.c", 'ZOO_FAULT("get:copied");\n    const struct zoo_hdr *hdr = seg->hdr;',
         "struct zoo_hdr early = *seg->hdr;\n"
@@ -173,13 +175,12 @@ MUTANTS = {
         "zoo_cas_seq_cst(bucket + own, tentative, 0);\n            *withdrew = true;",
         "i++;\n            continue;", "schedules-of-more"),
     "older-fill-wins": (
-        "zoo_index.c", "if (mode == ZOO_FILL && is_newer(seg, found, rec->stamp))", "if (0)",
-        "race-older-fill"),
+        "zoo_index.c", "if (mode == ZOO_FILL && is_newer(", "if (0 && is_newer(", "race-older-fill"),
     "fill-wins-a-tie": (
         "zoo_index.c", "if (clock != fill || !(found->stamp & ZOO_STAMP_EXPLICIT))", "if (1)",
         "set-beats-fill"),
     "expired-set-wins-a-tie": (
-        "zoo_index.c", "return found->expiry == 0 || found->expiry > zoo_hlc_now_ms(seg);",
+        "zoo_index.c", "return expiry == 0 || expiry > zoo_hlc_now_ms(seg);",
         "return true;", "set-beats-fill"),
     "add-ignores-what-is-there": (
         "zoo_index.c", "return state == ZOO_OK || state == ZOO_PENDING;", "return state < 0;",
@@ -208,7 +209,7 @@ MUTANTS = {
         "overtaken-drop"),
     "change-loses-its-tags": (
         "zoo_modify.c", "head->value_len = (uint32_t)len;",
-        "head->value_len = (uint32_t)len; head->n_deps = 0;", "touch"),
+        "head->value_len = (uint32_t)len; head->n_words = 0;", "touch"),
     "change-of-what-is-stale": (
         "zoo_modify.c", "if (zoo_entry_state(seg, hit->rec, key_hash) == ZOO_OK)", "if (1)",
         "swap"),
@@ -238,8 +239,29 @@ MUTANTS = {
         "zoo_cache.c", 'clock = zoo_hlc_tick_at(seg, now);\n    ZOO_FAULT("bump:ticked");',
         'clock = zoo_hlc_read(seg);\n    ZOO_FAULT("bump:ticked");', "schedules-stale"),
     "stamp-at-store": (
-        "zoo_cache.c", "head->stamp = is_fill ? stamp :",
-        "head->stamp = is_fill ? zoo_hlc_read(seg) :", "schedules-stale"),
+        "zoo_cache.c", "head->stamp |= is_fill ? stamp :",
+        "head->stamp |= is_fill ? zoo_hlc_read(seg) :", "schedules-stale"),
+    "stored-without-its-flag": (
+        "zoo_cache.c", "head->stamp |= is_fill ? stamp :", "head->stamp = is_fill ? stamp :",
+        "expiry-neighbours"),
+    "stored-as-long-as-may-be": (
+        "zoo_cache.c", "zoo_rec_most(&rec) >", "zoo_rec_bytes(&rec) >", "expiry-longest"),
+    "promotion-without-its-flag": (
+        "zoo_cache.c", 'ZOO_FAULT("promote:reserved");',
+        'ZOO_FAULT("promote:reserved"); hit->rec->stamp &= ~ZOO_STAMP_EXPIRES;',
+        "expiry-neighbours"),
+    "touch-leaves-the-flag": (
+        "zoo_layout.h", "rec->stamp &= ~ZOO_STAMP_EXPIRES;", "", "expiry-touch"),
+    "expiry-taken-for-a-tag": (
+        "zoo_layout.h", "return (uint64_t)rec->n_words - zoo_rec_expires(rec);",
+        "return rec->n_words;", "expiry-neighbours"),
+    "expiry-without-its-word": (
+        "zoo_layout.h", "&& rec->n_words > 0;", ";", "expiry-no-word"),
+    "expiry-is-room-for-a-tag": (
+        "zoo_log.c", "zoo_rec_n_deps(hit->rec) <= ZOO_MAX_DEPS", "1", "expiry-forged-tags"),
+    "flag-makes-a-fill-newer": (
+        "zoo_index.c", "is_newer(seg, found, rec->stamp & ZOO_CLOCK_MASK)",
+        "is_newer(seg, found, rec->stamp)", "expiry-fill"),
     "half-made-accepted": (
         "zoo_segment.c", "zoo_store_release(&hdr->state, ZOO_STATE_READY);", "", "values"),
     "lock-not-taken": (
