@@ -247,7 +247,7 @@ static void only_verified_bytes_are_promoted(void)
             CHECK_EQ(set_text(seg, "key", "a value, so long", "t"), ZOO_OK);
             ripen(seg);
             CHECK_EQ(zoo_index_find(seg, zoo_key_hash(seg, "key", 3), "key", 3, &hit), ZOO_OK);
-            struct scribble act = {seg, hit.from + 4 + part};
+            struct scribble act = {seg, hit.from + sizeof(struct zoo_rec) / 8 + part};
             at_point(points[p], scribble, &act);
             const char *text = get_text(seg, "key");
             CHECK(point_passed());
@@ -271,7 +271,7 @@ static void corrupt_values_are_not_promoted(void)
     CHECK_EQ(set_text(seg, "key", "a value, so long", ""), ZOO_OK);
     ripen(seg);
     CHECK_EQ(zoo_index_find(seg, zoo_key_hash(seg, "key", 3), "key", 3, &hit), ZOO_OK);
-    scribble(&(struct scribble){seg, hit.from + 5});
+    scribble(&(struct scribble){seg, hit.from + sizeof(struct zoo_rec) / 8 + 1});
     CHECK(get_text(seg, "key") == NULL);
     CHECK_EQ(got, -ZOO_CORRUPT);
     CHECK(touch(seg, "key", 1000) != ZOO_OK);
