@@ -144,7 +144,7 @@ int zoo_retired(zoo_seg *seg);
 
 uint64_t zoo_size(const zoo_seg *seg);       /* bytes */
 uint64_t zoo_entry_size(const zoo_seg *seg); /* bytes, as given when it was made */
-uint64_t zoo_max_record(const zoo_seg *seg); /* bytes, header, key and tags included */
+uint64_t zoo_max_record(const zoo_seg *seg); /* bytes; header, key, tags and expiry included */
 /* Shifts what this handle takes for the time, in ms: tests of expiry need no sleep. */
 void zoo_skew(zoo_seg *seg, int64_t ms);
 

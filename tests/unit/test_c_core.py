@@ -175,7 +175,8 @@ MUTANTS = {
         "zoo_cas_seq_cst(bucket + own, tentative, 0);\n            *withdrew = true;",
         "i++;\n            continue;", "schedules-of-more"),
     "older-fill-wins": (
-        "zoo_index.c", "if (mode == ZOO_FILL && is_newer(", "if (0 && is_newer(", "race-older-fill"),
+        "zoo_index.c", "if (mode == ZOO_FILL && is_newer(", "if (0 && is_newer(",
+        "race-older-fill"),
     "fill-wins-a-tie": (
         "zoo_index.c", "if (clock != fill || !(found->stamp & ZOO_STAMP_EXPLICIT))", "if (1)",
         "set-beats-fill"),
