@@ -192,6 +192,9 @@ static void the_longest_record_can_be_touched(void)
         char *value = calloc(1, most[1]);
         uint64_t needed;
         CHECK(value != NULL);
+        CHECK_EQ(set_bytes(seg, "key", value, len + 1, ""),
+                 log == ZOO_LOG_MAIN ? ZOO_TOO_LARGE : ZOO_OK);
+        CHECK_EQ(delete_key(seg, "key"), log == ZOO_LOG_MAIN ? ZOO_MISS : ZOO_OK);
         CHECK_EQ(set_bytes(seg, "key", value, len, ""), ZOO_OK);
         CHECK_EQ(log_of(seg, "key"), log);
         CHECK_EQ(touch(seg, "key", 60000), ZOO_OK);

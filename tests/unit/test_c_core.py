@@ -247,6 +247,8 @@ MUTANTS = {
         "expiry-neighbours"),
     "stored-as-long-as-may-be": (
         "zoo_cache.c", "zoo_rec_most(&rec) >", "zoo_rec_bytes(&rec) >", "expiry-longest"),
+    "changed-to-as-long-as-may-be": (
+        "zoo_modify.c", "zoo_rec_most(head) >", "zoo_rec_bytes(head) >", "expiry-longest"),
     "promotion-without-its-flag": (
         "zoo_cache.c", 'ZOO_FAULT("promote:reserved");',
         'ZOO_FAULT("promote:reserved"); hit->rec->stamp &= ~ZOO_STAMP_EXPIRES;',
