@@ -77,8 +77,11 @@ def _update_tags(query: Any, keys: _Keys) -> set[str]:
     if not query.values:
         return set()
     by_column, pk, unknown = keys.by_column, keys.pk, set(keys.dimensions)
-    found = _pinned_rows(query, pk)
-    found.add(keys.any)
+    row = only_pin(query, pk.field) if pk.integers and pk.exact else None  # as save() makes it
+    if type(row) is int:
+        found = {f"{pk.every}:{row}", keys.any}
+    else:
+        found = {*_pinned_rows(query, pk), keys.any}
     for field, _, value in query.values:
         column = field.column  # to hash a field itself is slow
         if column not in by_column:
@@ -188,10 +191,6 @@ def _tag(key: _Key, value: Any) -> str:
 
 
 def _pinned_rows(query: Any, pk: _Key) -> set[str]:
-    if pk.integers and pk.exact:
-        value = only_pin(query, pk.field)  # as save() makes it
-        if type(value) is int:
-            return {f"{pk.every}:{value}"}
     # Not query.base_table: that is computed once, and without a WHERE there is no alias yet.
     alias = next(iter(query.alias_map), "")
     for pin in pins_of(query.where, alias):
