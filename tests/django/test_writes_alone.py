@@ -255,6 +255,21 @@ def test_what_begins_when_it_has_been_told(
     is_as_ever(state, elsewhere)
 
 
+def test_what_begins_when_it_was_announced(state: Any, alone: list[Any], elsewhere: Any) -> None:
+    def begin(name: str) -> None:
+        points.install(None)
+        state.manual = True
+        state.stir()
+
+    points.install(begin)
+    rename("new")
+    assert not alone
+    assert is_busy(state)
+    state.manual = False
+    state.calm()
+    is_as_ever(state, elsewhere)
+
+
 @pytest.mark.parametrize("point", ["commit:announced", "commit:done"])
 def test_one_that_is_interrupted(state: Any, alone: list[Any], elsewhere: Any, point: str) -> None:
     """It is told by the next statement, whatever that is."""

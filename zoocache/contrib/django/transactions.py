@@ -161,6 +161,10 @@ class Transactions:
 
     def soil(self, written: Iterable[str], roots: Iterable[str] | None) -> None:
         """Remembers a write, before it runs, until it is published; `roots` None: any table."""
+        self._remember(written, roots)
+        self.stir()
+
+    def _remember(self, written: Iterable[str], roots: Iterable[str] | None) -> None:
         frame = current_frame()
         if frame is not None:
             frame.storable = False  # a rollback would take back what it may read from now on
@@ -168,24 +172,26 @@ class Transactions:
             others = (state._token for state in soiled_states() if state.written.dirty)
             _writers.set((self._token, *others))
         self.written.add(written, roots)
-        self.stir()
 
     def _write(
         self, written: Iterable[str], roots: Iterable[str] | None, run: Callable[[], Any]
     ) -> Any:
         """Runs a write of any kind. Inside a transaction, COMMIT publishes it."""
         commits = self._commits_itself()
+        # First it is, then it is looked for: a signal handler that begins something takes it back.
+        self._alone = True
         # Nothing was open when this last looked (see `calm`), and nothing has begun since.
         usual = self._token not in local.busy
-        alone = commits and usual and self.connection._thread_ident == threading.get_ident()
-        self.soil(written, roots)
+        if not (commits and usual and self.connection._thread_ident == threading.get_ident()):
+            self._alone = False
+        self._remember(written, roots)
+        local.busy.add(self._token)  # as `stir` does, and leaves `_alone` as it is
         may_commit = commits or self._may_commit_unseen(roots)
         if may_commit:
             self.written.announce(None if roots is None else written, self.session.named())
         self._writing += 1
         end = _COMMITTED
         try:
-            self._alone = alone
             return run()
         except BaseException as error:
             self._alone = False
