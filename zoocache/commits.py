@@ -20,8 +20,7 @@ class Announcement:
     """The tags of one commit; None: everything.
 
     Where they are too many for an announcement, it is their roots that are
-    announced, and the tags that are invalidated. An announcement that is
-    dropped unsettled counts as a commit of unknown outcome.
+    announced, and the tags that are invalidated.
     """
 
     __slots__ = ("_announced", "_intents", "_quarantine", "_session", "tags")
@@ -31,7 +30,7 @@ class Announcement:
         self._announced = tags if tags is None or len(tags) <= MOST_TAGS else _few(tags)
         self._session = session
         self._quarantine = quarantine
-        self._intents: list[Intent] = []
+        self._intents: tuple[Intent, ...] = ()
 
     def make(self) -> None:
         """Announces, in the segment and in one that is replacing it. Raises nothing."""
@@ -41,7 +40,7 @@ class Announcement:
                 if target is None:
                     return
                 intent = target.intent()
-                self._intents.append(intent)
+                self._intents += (intent,)
                 if intent.announce(self._announced, self._session, self._quarantine):
                     return
                 target.segment.note_retired()
@@ -54,7 +53,7 @@ class Announcement:
 
         Raises nothing. After an asynchronous exception it can be done again.
         """
-        if self._announced == self.tags or end is End.UNKNOWN:
+        if self._announced is self.tags or end is End.UNKNOWN:
             told = bool(self._intents)
             for intent in self._intents:  # each of them
                 told = intent.settle(end) and told
@@ -66,7 +65,7 @@ class Announcement:
             bump(self.tags)  # they are finer than what was announced
             for intent in self._intents:
                 intent.settle(End.ROLLED_BACK)
-        self._intents = []
+        self._intents = ()
 
     def _announce_anew(self) -> None:
         """The quarantine is in a segment that was replaced, or there was no lane for it."""
@@ -74,10 +73,6 @@ class Announcement:
         self.make()
         for intent in self._intents[before:]:
             intent.settle(End.UNKNOWN)
-
-    def __del__(self) -> None:
-        if self._intents:
-            self.settle(End.UNKNOWN)
 
 
 def _few(tags: frozenset[str]) -> frozenset[str] | None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_hook: Callable[[str], None] | None = None
+hook: Callable[[str], None] | None = None
+"""To be looked at only, where not even a call is to be spent on it."""
 
 
 def reach(name: str) -> None:
-    if _hook is not None:
-        _hook(name)
+    if hook is not None:
+        hook(name)
 
 
-def install(hook: Callable[[str], None] | None) -> None:
-    """Calls `hook` with the name of every point that is reached; None ends that."""
-    global _hook
-    _hook = hook
+def install(to_call: Callable[[str], None] | None) -> None:
+    """Calls it with the name of every point that is reached; None ends that."""
+    global hook
+    hook = to_call

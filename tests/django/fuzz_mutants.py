@@ -37,12 +37,13 @@ def _writes_lose(lost: Callable[[Any, str], bool]) -> Mutate:
     """Of the tags of a write, those that `lost(compiler, tag)` names."""
 
     def mutate(patch: Patch) -> None:
-        original = writing.tags_of
+        original = writing.written_by
 
-        def tags_of(compiler: Any) -> set[str]:
-            return {tag for tag in original(compiler) if not lost(compiler, tag)}
+        def written_by(compiler: Any) -> Any:
+            written, roots = original(compiler)
+            return {tag for tag in written if not lost(compiler, tag)}, roots
 
-        patch.setattr(writing, "tags_of", tags_of)
+        patch.setattr(writing, "written_by", written_by)
 
     return mutate
 

@@ -80,6 +80,6 @@ def test_what_a_save_adds() -> None:
     for _ in range(3):
         category.save()
     seen = calls(category.save)
-    assert len(seen) <= 60, seen
+    assert len(seen) <= 29, seen
     assert "pins_of" not in seen  # its tags were found by the shortest way
     assert "effect_of" not in seen  # and nobody looked at its SQL

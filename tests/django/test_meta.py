@@ -17,7 +17,7 @@ from shop import routing
 from shop.models import Crate, Shelf
 
 import zoocache
-from zoocache.contrib.django import ZooCacheManager, meta
+from zoocache.contrib.django import ZooCacheManager, meta, writing
 
 Queries = Callable[..., Any]
 IsCached = Callable[[Callable[[], Any]], bool]
@@ -135,6 +135,20 @@ def test_8_without_signals_writes_still_invalidate(
     assert Crate.saved == []
     found = [message for message in run_checks() if message.id == "zoocache.W002"]
     assert [message.obj for message in found] == [Crate]
+
+
+def test_8_without_signals_a_delete_drops_what_the_database_cascades_to(
+    shelf: Any, is_cached: IsCached, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crate = Crate.objects.create(label="a", shelf=shelf)
+    monkeypatch.setattr(Crate._meta, "zoo_cache_signals", False)
+    meta.has_signals.cache_clear()
+    # As if there were a relation that leaves it to the database, from Django 6.1 on.
+    monkeypatch.setattr(writing, "cascaded", lambda model, seen: {Shelf._meta.db_table})
+    assert is_cached(lambda: Shelf.cached.get(pk=shelf.pk))
+    Crate.objects.filter(pk=crate.pk).delete()
+    with queries(1):
+        Shelf.cached.get(pk=shelf.pk)
 
 
 def test_13_tags_of_an_instance(shelf: Any, is_cached: IsCached, queries: Queries) -> None:

@@ -8,6 +8,7 @@ writes is the business of transactions.py; what it may read, of visibility.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -72,14 +73,14 @@ class ConnectionState(Visibility):
     def write(
         self,
         compiler: Any,
-        written: set[str],
-        tables: Iterable[str] | None,
+        written: AbstractSet[str],
+        roots: AbstractSet[str] | None,
         run: Callable[[], Any],
         learned: Callable[[Any], Iterable[str]] | None,
     ) -> Any:
         """Runs an ORM write of the given tags; `learned` gives more from its result.
 
-        `tables` None: it may change any table.
+        `roots` are those of the tables that it may change; None: any.
         """
         if self.connection.connection is None:  # nobody knows then what autocommit is
             self.connection.ensure_connection()
@@ -87,17 +88,27 @@ class ConnectionState(Visibility):
             self.settle()
 
         def learning() -> Any:
-            result = self.statement(run)
+            result = run()
             self.soil(learned(result), ())  # type: ignore[misc]
             return result
 
-        statement = partial(self.statement, run) if learned is None else learning
-        # A field may run SQL of its own while its value is made (pre_save).
-        compiler.as_sql = partial(self.in_the_open, compiler.as_sql)
+        depth, outer = self._depth, self._chunked
+        compiler.as_sql = partial(self._compile, compiler.as_sql)
         try:
-            return self._write(written, tables, statement)
+            return self._write(written, roots, run if learned is None else learning)
         finally:
             del compiler.as_sql
+            self._depth, self._chunked = depth, outer
+
+    def _compile(self, as_sql: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Makes the SQL of a write: what runs from now on, until the write is over, is that.
+
+        A field may run SQL of its own while its value is made (pre_save).
+        """
+        self._depth, self._chunked = 0, False
+        made = as_sql(*args, **kwargs)
+        self._depth = 1
+        return made
 
     def in_the_open(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Makes a call within an ORM statement that may run others, which are none of the ORM's."""
@@ -120,7 +131,7 @@ class ConnectionState(Visibility):
         """The execute wrapper: sees what the compilers do not."""
         if not self._writing and (self.begun or self.written.owed):
             self.settle()
-        if not self.begun and self.in_transaction():
+        if not (self.begun or (self._writing and self._alone)) and self.in_transaction():
             self._begin(_now())
         frame = current_frame()
         if frame is not None:
@@ -183,12 +194,11 @@ class ConnectionState(Visibility):
             self._await(cursor)
         if effect.kind is Kind.READ:
             return run()
-        tables = reached(effect.tables) if effect.kind is Kind.WRITE else None
+        roots = _roots(reached(effect.tables) if effect.kind is Kind.WRITE else None)
         if effect.returning and self.connection.vendor == "sqlite":
             watch_rows(cursor, self)
             self._hold(cursor)
-        roots = {tags.root(table) for table in tables or ()}
-        return self._write(roots, tables, run)
+        return self._write(roots or (), roots, run)
 
     def unseen(
         self, cursor: Any, call: Callable[..., Any], tables: Iterable[str] | None = None
@@ -205,9 +215,8 @@ class ConnectionState(Visibility):
                 self._begin(_now())
             self._hold(cursor)
             narrow = tables is not None and self._narrows_calls()
-            reach = reached(tables or ()) if narrow else None
-            roots = {tags.root(table) for table in reach or ()}
-            result = self._write(roots, reach, lambda: call(*args, **kwargs))
+            roots = _roots(reached(tables or ()) if narrow else None)
+            result = self._write(roots or (), roots, lambda: call(*args, **kwargs))
             if self.in_transaction():
                 self._begin(None)
             if hasattr(result, "__exit__"):  # copy()
@@ -238,6 +247,10 @@ class ConnectionState(Visibility):
         """The cursor's statement may not be over before the cursor is."""
         watch_end(cursor, self)
         self._held[id(cursor)] = self.connection.connection
+
+
+def _roots(tables: Iterable[str] | None) -> AbstractSet[str] | None:
+    return None if tables is None else {tags.root(table) for table in tables}
 
 
 def _target() -> Cache | None:

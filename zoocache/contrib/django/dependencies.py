@@ -74,9 +74,9 @@ def pins_of(where: Any, alias: str) -> list[Pin]:
     return pins
 
 
-def only_pin(query: Any) -> tuple[Any, Any] | None:
-    """The column and the value of a WHERE that is one equality on a query's only alias, as they
-    are; None: ask `pins_of`."""
+def only_pin(query: Any, field: Any) -> Any:
+    """The value of a WHERE that is one equality of the column, on a query's only alias, as it is;
+    None: ask `pins_of`."""
     where, aliases = query.where, query.alias_map
     if len(aliases) != 1 or len(where.children) != 1 or where.negated or where.connector != AND:
         return None
@@ -84,7 +84,9 @@ def only_pin(query: Any) -> tuple[Any, Any] | None:
     if type(leaf) not in _ONE:
         return None
     column = leaf.lhs
-    return (column.target, leaf.rhs) if type(column) is Col and column.alias in aliases else None
+    if type(column) is not Col or column.target is not field or column.alias not in aliases:
+        return None
+    return leaf.rhs
 
 
 def _are_plain(values: list[Any]) -> bool:

@@ -113,14 +113,10 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
             # Inside an update the frame is open already: this is its super() call.
             return original(self, result_type, chunked_fetch, *args, **kwargs)
 
-        def execute() -> Any:
-            return hook_connection(self.connection).statement(
-                lambda: original(self, result_type, chunked_fetch, *args, **kwargs),
-                chunked=chunked_fetch,
-            )
-
+        run = partial(original, self, result_type, chunked_fetch, *args, **kwargs)
         if isinstance(self, writing.WRITE_COMPILERS):
-            return _write(self, execute)
+            return _write(self, run)
+        execute = partial(_select, self, run, chunked_fetch)
         mark = mark_of(self.query)
         if mark is not None:
             return read(self, execute, mark, result_type, chunked_fetch)
@@ -142,16 +138,18 @@ def _seeing_write(original: Callable[..., Any]) -> Callable[..., Any]:
     return execute_sql
 
 
+def _select(compiler: Any, run: Callable[[], Any], chunked: bool) -> Any:
+    return hook_connection(compiler.connection).statement(run, chunked=chunked)
+
+
 def _write(compiler: Any, run: Callable[[], Any]) -> Any:
     compiler._zoocache_writing = True
     try:
-        return hook_connection(compiler.connection).write(
-            compiler,
-            writing.tags_of(compiler),
-            writing.tables_of(compiler),
-            run,
-            writing.learning(compiler),
-        )
+        connection = compiler.connection
+        state = getattr(connection, "_zoocache_hooked", None) or hook_connection(connection)
+        written, roots = writing.written_by(compiler)
+        learned = writing.learning(compiler) if isinstance(compiler, SQLInsertCompiler) else None
+        return state.write(compiler, written, roots, run, learned)
     finally:
         compiler._zoocache_writing = False
 

@@ -30,6 +30,8 @@ from zoocache.shm.intent import End
 connection_listeners: list[Callable[[str], object]] = []
 """Called with the alias of a connection that is closed, or made anew, maybe to another database."""
 
+_COMMITTED = End.COMMITTED  # to ask an enum takes longer than a call
+
 # Those that have written in this context, for tasks that run in another thread:
 # asgiref gives them the context, but not the connections.
 _writers: ContextVar[tuple[weakref.ref[Transactions], ...]] = ContextVar(
@@ -59,6 +61,8 @@ class Transactions:
         self._pipelines = 0
         self._held: dict[int, Any] = {}  # cursors whose statement is not over, by raw connection
         self._writing = 0
+        # Is a write under way, and nothing else: neither before, nor did any stir or end since?
+        self._alone = False
         self._token = weakref.ref(self, local.busy.discard)
         hash(self._token)  # or the last one to ask for it, when this is gone, gets an error
 
@@ -67,12 +71,14 @@ class Transactions:
 
     def stir(self) -> None:
         """Something begins after which this connection may see other rows than everybody does."""
+        self._alone = False
         local.busy.add(self._token)
 
     def calm(self) -> None:
         """Looks whether all of that is over."""
         if self.connection._thread_ident != threading.get_ident():
             return  # what its own thread is at cannot be seen from here
+        self._alone = False
         (local.busy.discard if self._is_usual() else local.busy.add)(self._token)
 
     def _is_usual(self) -> bool:
@@ -116,13 +122,13 @@ class Transactions:
         # In a pipeline the driver does not know it yet.
         return bool(self._pipelines) or not (self._raw_begin or driver_in_transaction(connection))
 
-    def _may_commit_unseen(self, tables: Iterable[str] | None) -> bool:
+    def _may_commit_unseen(self, roots: Iterable[str] | None) -> bool:
         """May a statement inside a transaction be, or contain, its COMMIT?
 
         A raw BEGIN may be ended by what is not understood; MySQL commits before
         most of that, and SQLite before a script.
         """
-        return self._raw_begin or (tables is None and self.connection.vendor != "postgresql")
+        return self._raw_begin or (roots is None and self.connection.vendor != "postgresql")
 
     @property
     def pinned(self) -> bool:
@@ -156,35 +162,51 @@ class Transactions:
 
     # What it writes
 
-    def soil(self, written: Iterable[str], tables: Iterable[str] | None) -> None:
-        """Remembers a write, before it runs, until it is published; `tables` None: any table."""
+    def soil(self, written: Iterable[str], roots: Iterable[str] | None) -> None:
+        """Remembers a write, before it runs, until it is published; `roots` None: any table."""
+        self._remember(written, roots)
+        self.stir()
+
+    def _remember(self, written: Iterable[str], roots: Iterable[str] | None) -> None:
         frame = current_frame()
         if frame is not None:
             frame.storable = False  # a rollback would take back what it may read from now on
         if self._token not in _writers.get():
             others = (state._token for state in soiled_states() if state.written.dirty)
             _writers.set((self._token, *others))
-        self.written.add(written, tables)
-        self.stir()
+        self.written.add(written, roots)
 
     def _write(
-        self, written: Iterable[str], tables: Iterable[str] | None, run: Callable[[], Any]
+        self, written: Iterable[str], roots: Iterable[str] | None, run: Callable[[], Any]
     ) -> Any:
         """Runs a write of any kind. Inside a transaction, COMMIT publishes it."""
-        self.soil(written, tables)
-        may_commit = self._commits_itself() or self._may_commit_unseen(tables)
+        commits = self._commits_itself()
+        # First it is, then it is looked for: a signal handler that begins something takes it back.
+        self._alone = True
+        # Nothing was open when this last looked (see `calm`), and nothing has begun since.
+        usual = self._token not in local.busy
+        if not (commits and usual and self.connection._thread_ident == threading.get_ident()):
+            self._alone = False
+        self._remember(written, roots)
+        local.busy.add(self._token)  # as `stir` does, and leaves `_alone` as it is
+        may_commit = commits or self._may_commit_unseen(roots)
         if may_commit:
-            self.written.announce(None if tables is None else written, self.session.named())
+            self.written.announce(None if roots is None else written, self.session.named())
         self._writing += 1
-        end = End.COMMITTED
+        end = _COMMITTED
         try:
             return run()
         except BaseException as error:
+            self._alone = False
             end = end_of(self.connection, error)
             raise
         finally:  # after an error too: the statement may have taken effect
             self._writing -= 1
-            if self._writing:
+            if self._alone and driver_in_transaction(self.connection):
+                self._begin(None)  # below Django: nobody knows when
+            if self._alone:
+                self._over_alone()
+            elif self._writing:
                 pass  # the statement that this one is part of will tell
             elif not self.in_transaction():
                 self._over(end)
@@ -270,6 +292,19 @@ class Transactions:
         """Nothing is open any more."""
         self.written.finish(end)
         self.forget()
+
+    def _over_alone(self) -> None:
+        """The same after a write that was alone to its end: it is all that was written, and what is
+        open, nothing, need not be looked for. A signal handler that begins something in here
+        takes `_alone` back.
+        """
+        self.written.settle(_COMMITTED)
+        self.written.forget()
+        if self._alone:
+            self._alone = False
+            local.busy.discard(self._token)
+        else:
+            self.calm()
 
     def forget(self) -> None:
         """Drops what was written: it was rolled back, or published."""

@@ -8,10 +8,12 @@ known value may hold any value, so the column's whole dimension goes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from django.apps import apps
 from django.db.models import ForeignKey, IntegerField
 from django.db.models.constants import OnConflict
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
@@ -24,32 +26,26 @@ from zoocache.contrib.django.registry import cascaded, perhaps_views
 WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
 
 
-def tables_of(compiler: Any) -> set[str] | None:
-    """The tables that a write changes, with those that the database cascades to; None: any."""
-    meta = compiler.query.model._meta
-    tables = {meta.db_table}
-    if isinstance(compiler, SQLDeleteCompiler):
-        tables |= cascaded(meta.model, set())
-    # A write to a view changes tables that nobody can see.
-    return tables if meta.managed and not perhaps_views(tables) else None
-
-
-def tags_of(compiler: Any) -> set[str]:
-    """The tags of a write that is about to run."""
-    meta = compiler.query.model._meta
-    if not has_signals(meta.model):
-        return {tags.root(meta.db_table)}
-    keys = _keys(meta)
+def written_by(compiler: Any) -> tuple[set[str], AbstractSet[str] | None]:
+    """The tags of a write that is about to run, and the roots of the tables that it changes, with
+    those that the database cascades to; None: any table.
+    """
+    query = compiler.query
+    keys, fine = _keys(query.model._meta), has_signals(query.model)
     if isinstance(compiler, SQLUpdateCompiler):
-        return _update_tags(compiler.query, keys)
+        return _update_tags(query, keys) if fine else {keys.root}, keys.roots
     if isinstance(compiler, SQLInsertCompiler):
-        return _insert_tags(compiler.query, keys)
-    return _delete_tags(compiler.query, keys)
+        return _insert_tags(query, keys) if fine else {keys.root}, keys.roots
+    tables = cascaded(query.model, set())
+    below = {tags.root(table) for table in tables}
+    found = {*_pinned_rows(query, keys.pk), keys.any} if fine else {keys.root}
+    known = keys.roots is not None and not perhaps_views(tables)
+    return found | below, below | {keys.root} if known else None
 
 
-def learning(compiler: Any) -> Callable[[Any], Iterable[str]] | None:
-    """What gives more tags when the write's result is there; None where that tells nothing."""
-    return partial(_made, compiler) if isinstance(compiler, SQLInsertCompiler) else None
+def learning(compiler: Any) -> Callable[[Any], Iterable[str]]:
+    """What gives more tags of an INSERT when its result is there."""
+    return partial(_made, compiler)
 
 
 def _made(compiler: Any, result: Any) -> set[str]:
@@ -65,7 +61,7 @@ def _made(compiler: Any, result: Any) -> set[str]:
 
 def _insert_tags(query: Any, keys: _Keys) -> set[str]:
     if query.on_conflict == OnConflict.UPDATE:
-        return {tags.root(keys.table)}
+        return {keys.root}
     found = {keys.any, tags.inserts(keys.table)}
     for key in keys.foreign:
         if key.field in query.fields:
@@ -81,14 +77,18 @@ def _update_tags(query: Any, keys: _Keys) -> set[str]:
     if not query.values:
         return set()
     by_column, pk, unknown = keys.by_column, keys.pk, set(keys.dimensions)
-    found = _pinned_rows(query, pk)
-    found.add(keys.any)
+    row = only_pin(query, pk.field) if pk.integers and pk.exact else None  # as save() makes it
+    if type(row) is int:
+        found = {f"{pk.every}:{row}", keys.any}
+    else:
+        found = {*_pinned_rows(query, pk), keys.any}
     for field, _, value in query.values:
-        key = by_column.get(field.column)  # to hash a field itself is slow
-        if key is None:
+        column = field.column  # to hash a field itself is slow
+        if column not in by_column:
             continue
+        key = by_column[column]
         if key is pk:
-            return {tags.root(keys.table)}
+            return {keys.root}
         every = key.every
         unknown.discard(every)
         if type(value) is int and key.integers:
@@ -96,13 +96,6 @@ def _update_tags(query: Any, keys: _Keys) -> set[str]:
         elif value is not None:
             found |= _tags(key, (value,))
     return found | unknown if unknown else found
-
-
-def _delete_tags(query: Any, keys: _Keys) -> set[str]:
-    found = _pinned_rows(query, keys.pk)
-    found.add(keys.any)
-    found.update(map(tags.root, cascaded(query.get_meta().model, set())))
-    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,10 +112,15 @@ class _Key:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Keys:
-    """The keys of a model's table."""
+    """What the tags of writes to a model's table are made of."""
 
     table: str
     fields: Any
+    models: Any
+    managed: bool
+    root: str
+    roots: frozenset[str] | None
+    """That one; None if it is perhaps a view: a write to it changes tables that nobody can see."""
     any: str
     pk: _Key
     foreign: list[_Key]
@@ -133,12 +131,19 @@ class _Keys:
 
 
 def _keys(meta: Any) -> _Keys:
-    """The keys of a model, worked out once for its table and its fields as they are now."""
+    """Those of a model, worked out once for its table, its fields and all models as they are."""
     known: _Keys | None = getattr(meta, "_zoocache_keys", None)
-    fields = meta.concrete_model._meta.local_concrete_fields  # a proxy has none of its own
-    if known is not None and known.fields is fields and known.table == meta.db_table:
+    table, fields = meta.db_table, meta.concrete_model._meta.local_concrete_fields  # not a proxy's
+    # The same list until the registry changes; by place: functools.cache is slow with names.
+    models = apps.get_models(True) if apps.models_ready else None
+    if (
+        known is not None
+        and known.fields is fields
+        and known.models is models
+        and known.managed is meta.managed
+        and known.table == table
+    ):
         return known
-    table = meta.db_table
     foreign = [
         _key(field, tags.members(table, field.column))
         for field in fields
@@ -148,6 +153,10 @@ def _keys(meta: Any) -> _Keys:
     made = _Keys(
         table,
         fields,
+        models,
+        meta.managed,
+        tags.root(table),
+        frozenset([tags.root(table)]) if meta.managed and not perhaps_views([table]) else None,
         tags.any_of(table),
         pk,
         foreign,
@@ -182,10 +191,6 @@ def _tag(key: _Key, value: Any) -> str:
 
 
 def _pinned_rows(query: Any, pk: _Key) -> set[str]:
-    if pk.integers and pk.exact and (only := only_pin(query)) is not None:  # as save() makes it
-        field, value = only
-        if field is pk.field and type(value) is int:
-            return {f"{pk.every}:{value}"}
     # Not query.base_table: that is computed once, and without a WHERE there is no alias yet.
     alias = next(iter(query.alias_map), "")
     for pin in pins_of(query.where, alias):

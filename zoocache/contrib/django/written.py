@@ -9,7 +9,6 @@ from contextvars import ContextVar
 
 from zoocache import notices, points
 from zoocache.commits import Announcement, bump
-from zoocache.contrib.django import tags
 from zoocache.contrib.django.sessions import Session
 from zoocache.shm.intent import End
 
@@ -49,14 +48,16 @@ class Written:
         self.tags: set[str] = set()
         self.forget()
 
+    def __del__(self) -> None:
+        """Nobody will know what became of what is still announced."""
+        for announcement in self._announcements:
+            announcement.settle(End.UNKNOWN)
+
     def forget(self) -> None:
         """They were rolled back, or published."""
-        if self.tables:
-            self.tables = set()
-        if self.tags:
-            self.tags = set()
-        if self.by_hand:
-            self.by_hand = set()
+        self.tables.clear()
+        self.tags.clear()
+        self.by_hand.clear()
         self.everything = False
         self.cleared = False  # the user cleared the cache inside the transaction
         self.owed = bool(self._announcements)
@@ -65,13 +66,13 @@ class Written:
     def dirty(self) -> bool:
         return bool(self.everything or self.tables)
 
-    def add(self, written: Iterable[str], tables: Iterable[str] | None) -> None:
-        """A write that is about to run; `tables` None: of any table."""
+    def add(self, written: Iterable[str], roots: Iterable[str] | None) -> None:
+        """A write that is about to run; `roots` None: of any table."""
         self.owed = True
-        if tables is None:
+        if roots is None:
             self.everything = True
         else:
-            self.tables.update(map(tags.root, tables))
+            self.tables.update(roots)
             self.tags.update(written)
             if len(self.tags) > MAX_TAGS:
                 self.tags = set(self.tables)
@@ -98,7 +99,8 @@ class Written:
         self._announcements.append(announcement)
         self.owed = True
         announcement.make()
-        points.reach("commit:announced")
+        if points.hook is not None:
+            points.reach("commit:announced")
 
     def announce_all(self, session: Session) -> None:
         """Announces everything that was written, before COMMIT."""
@@ -120,24 +122,28 @@ class Written:
             everything = self.everything or self.cleared
             notices.dropped(None if everything else self.tags | self.by_hand, "commit")
 
-    def finish(self, end: End) -> None:
-        """Invalidates what was written, and ends what was announced of it. May be repeated."""
-        points.reach("commit:done")
+    def settle(self, end: End) -> None:
+        """Ends what was announced, and invalidates it. May be repeated."""
+        if points.hook is not None:
+            points.reach("commit:done")
         noted = _noted.get()
         if noted is not None and (self.tags or self.everything):
             noted.append(time.time())
-        if end is not End.ROLLED_BACK:
+        if notices.drops and end is not End.ROLLED_BACK:
             self._tell()
-        rest, everything = self.tags | self.by_hand, False
         for announcement in self._announcements:
             announcement.settle(end)
-            if announcement.tags is None:
-                everything = True
-            else:
-                rest -= announcement.tags
         self._announcements.clear()
-        if everything:
-            return
+
+    def finish(self, end: End) -> None:
+        """The same, and invalidates what was written and not announced. May be repeated."""
+        announced = [announcement.tags for announcement in self._announcements]
+        self.settle(end)
+        rest = self.tags | self.by_hand
+        for tags in announced:
+            if tags is None:
+                return
+            rest -= tags
         if self.everything or self.cleared:
             bump(None)
         elif rest:
