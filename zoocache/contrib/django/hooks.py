@@ -7,8 +7,8 @@
 - `Options.contribute_to_class`: two keys of a model's Meta (meta.py).
 - `Model.objects` of models that ZOOCACHE["MODELS"] names (patterns.py).
 - An execute wrapper on each connection: it sees every statement, the raw ones too.
-- `connect` and `_cursor` of each connection: the statements of receivers, and of packages that set
-  a tenant's search_path there, are none of the ORM's.
+- `connect` of each connection, and its `_cursor` where that is not Django's own: the statements of
+  receivers, and of backends that set a tenant's search_path there, are none of the ORM's.
 - `make_cursor` and `make_debug_cursor` of each connection, and `pipeline` of psycopg's: see
   cursors.py.
 - `close` of each connection: what is still owed is published, and nobody holds on to it.
@@ -30,6 +30,7 @@ from typing import Any
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models.sql.compiler import SQLCompiler, SQLInsertCompiler, SQLUpdateCompiler
 from django.db.models.sql.constants import MULTI
@@ -189,7 +190,8 @@ def hook_connection(connection: Any) -> ConnectionState:
     connection._set_autocommit = _set_autocommit
     connection.close = _close
     connection.connect = partial(state.in_the_open, connection.connect)
-    connection._cursor = partial(state.in_the_open, connection._cursor)
+    if type(connection)._cursor is not BaseDatabaseWrapper._cursor:
+        connection._cursor = partial(state.in_the_open, connection._cursor)
     state.manual = not connection.autocommit  # it may be in use already
     state.calm()
     return state
