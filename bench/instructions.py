@@ -33,7 +33,8 @@ def measure(place: Place, missing: dict[str, str]) -> float | None:
         subprocess.run(
             [
                 valgrind, "--tool=callgrind", f"--toggle-collect={FUNCTION}",
-                f"--callgrind-out-file={out}", sys.executable, __file__, f"{place.segment}-alone", str(hits),
+                f"--callgrind-out-file={out}", sys.executable, __file__,
+                f"{place.segment}-alone", str(hits),
             ],
             capture_output=True, check=True,
         )  # fmt: skip

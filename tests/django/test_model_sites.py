@@ -28,8 +28,9 @@ def total(label):
     return [sum(one) for one in zip(*found, strict=True)] if found else [0] * 7
 
 
+# A query that nobody else asks: its place is where this process has asked for it first.
 def asked(name):
-    return list(Product.cached.filter(name=name))
+    return list(Product.cached.filter(name=name).order_by("-stock", "name", "-id"))
 
 
 def test_a_model_is_counted_where_it_is_asked_for(sqlite, queries):

@@ -190,7 +190,7 @@ def hook_connection(connection: Any) -> ConnectionState:
     connection._set_autocommit = _set_autocommit
     connection.close = _close
     connection.connect = partial(state.in_the_open, connection.connect)
-    if type(connection)._cursor is not BaseDatabaseWrapper._cursor:
+    if type(connection)._cursor is not vars(BaseDatabaseWrapper)["_cursor"]:
         connection._cursor = partial(state.in_the_open, connection._cursor)
     state.manual = not connection.autocommit  # it may be in use already
     state.calm()
