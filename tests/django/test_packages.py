@@ -62,5 +62,5 @@ def test_tenants(
     database = {key: postgres.settings_dict[key] for key in keys}
     told = ask("tenants.py", json.dumps(database), *["scope"] * scope)
     assert told["differ"] == []
-    assert told["warned"] == [] if scope else ["zoocache.W014"]
+    assert told["warned"] == ([] if scope else ["zoocache.W014"])
     assert (told["hits"] > 0) is scope
