@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import zoocache
-from zoocache import config, local, sites, store
+from zoocache import config, sites, store
 from zoocache.shm import MIN_SIZE, Cache, Segment, path_of, unlink
 
 # One id for the run: xdist's workers, and all children of tests, inherit it.
@@ -80,17 +80,7 @@ def default_cache(short_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 @pytest.fixture(autouse=True)
 def _no_hits_of_the_test_before() -> None:
-    """Hits that wait to be counted are of a segment that is gone."""
-    for site in sites._sites.values():
-        site.hits = 0
-
-
-@pytest.fixture
-def without_connections() -> None:
-    """Connections that other tests have left do not make the process unusual for this one."""
-    gc.collect()
-    for token in [one for one in local.busy if not isinstance(one, str)]:
-        local.busy.discard(token)
+    sites.forget_hits()
 
 
 @pytest.fixture

@@ -191,10 +191,11 @@ def counted(cache: Cache) -> dict[Label, Counts]:
     return {label_of(text): counts for text, counts in tally.sites(cache).items()}
 
 
-def _after_fork() -> None:
+def forget_hits() -> None:
+    """Drops those that wait to be counted: they are the parent's, or of a segment that is gone."""
     for site in (*_sites.values(), _others):
-        site.hits = 0  # the parent's to count
+        site.hits = 0
         site._cache = None
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=forget_hits)

@@ -16,8 +16,6 @@ from shop.models import Category
 
 import zoocache
 
-pytestmark = pytest.mark.usefixtures("without_connections")
-
 OURS = str(Path(zoocache.__file__).parent)
 
 

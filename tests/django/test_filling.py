@@ -23,8 +23,6 @@ from zoocache import local
 from zoocache.contrib.django import ZooCacheManager, filling, lazy, plans
 from zoocache.contrib.django.connection import state_of
 
-pytestmark = pytest.mark.usefixtures("without_connections")
-
 CALLS: list[str] = []
 
 

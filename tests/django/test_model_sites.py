@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from django.db import transaction
 from django.template import Context, Template
 from shop.models import Category, Product
@@ -11,8 +10,6 @@ import zoocache
 from zoocache import sites, store
 from zoocache.contrib.django import cached, cached_as
 from zoocache.shm import tally
-
-pytestmark = pytest.mark.usefixtures("without_connections")
 
 HERE = __name__
 

@@ -45,8 +45,6 @@ from zoocache.contrib.django.queryset import caching_class
 from zoocache.contrib.django.transactions import Transactions
 from zoocache.contrib.django.written import Written
 
-pytestmark = pytest.mark.usefixtures("without_connections")
-
 SEED = int(os.environ.get("ZOOCACHE_TEST_SEED") or random.SystemRandom().randrange(2**32))
 EXAMPLES = int(os.environ.get("ZOOCACHE_TEST_EXAMPLES") or 200)
 

@@ -118,14 +118,24 @@ def test_one_that_fails(state: Any, alone: list[Any], elsewhere: Any) -> None:
     is_as_ever(state, elsewhere)
 
 
-def test_one_whose_transaction_began_below_django(
-    state: Any, alone: list[Any], elsewhere: Any
-) -> None:
+@pytest.fixture
+def begin_below(state: Any) -> Work:
+    """Begins a transaction with the driver's own cursor, which Django does not see."""
     if state.connection.vendor == "mysql":
         pytest.skip("its driver does not say that a transaction is open")
-    cursor = state.connection.connection.cursor()
-    cursor.execute("BEGIN")
-    cursor.close()
+
+    def begin() -> None:
+        cursor = state.connection.connection.cursor()
+        cursor.execute("BEGIN")
+        cursor.close()
+
+    return begin
+
+
+def test_one_whose_transaction_began_below_django(
+    state: Any, alone: list[Any], elsewhere: Any, begin_below: Work
+) -> None:
+    begin_below()
     assert not is_busy(state)
     rename("new")
     assert not alone
@@ -152,17 +162,9 @@ def test_one_whose_transaction_begins_in_it(state: Any, alone: list[Any], elsewh
 
 
 def test_one_whose_transaction_begins_below_django(
-    state: Any, alone: list[Any], elsewhere: Any
+    state: Any, alone: list[Any], elsewhere: Any, begin_below: Work
 ) -> None:
-    if state.connection.vendor == "mysql":
-        pytest.skip("its driver does not say that a transaction is open")
-
-    def begin() -> None:
-        cursor = state.connection.connection.cursor()
-        cursor.execute("BEGIN")
-        cursor.close()
-
-    rename("new", begin)
+    rename("new", begin_below)
     assert not alone
     assert is_busy(state)
     assert state.begun

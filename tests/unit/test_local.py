@@ -30,8 +30,6 @@ from zoocache import cacheable, invalidate, local, store
 from zoocache.cacheable import observing
 from zoocache.shm import Cache, resize, unlink
 
-pytestmark = pytest.mark.usefixtures("without_connections")
-
 KIB, MIB = 1 << 10, 1 << 20
 language = contextvars.ContextVar("language", default="en")
 

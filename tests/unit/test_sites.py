@@ -12,8 +12,6 @@ from zoocache import cacheable, local, sites, store
 from zoocache.shm import tally
 from zoocache.sites import FUNCTION, Label, Site, label_of
 
-pytestmark = pytest.mark.usefixtures("without_connections")
-
 
 def counted(name):
     zoocache.stats()

@@ -51,7 +51,7 @@ from packages.models import (
     Region,
     Sale,
     Vehicle,
-)  # fmt: skip
+)
 
 from zoocache.contrib.django import cached
 
