@@ -2,22 +2,32 @@
  * zoo_filling.c - a Filling: makes a list of a Django model's instances from rows.
  *
  * What `Model.from_db` comes to for a model that leaves it alone is a `__dict__`
- * and a `_state`, so these are made as copies of two dicts that have all names in
- * Django's order, with the row's values put in. The class and its state's class
- * have `object.__new__` and no __init__ of their own: filling.py sees to that.
+ * and a `_state`. The former is a copy of a dict that has all names in Django's
+ * order, with the row's values put in; the latter has but two or three attributes,
+ * which CPython keeps in the object itself. The class and its state's class have
+ * `object.__new__` and no __init__ of their own: filling.py sees to that.
  *
  * Rows are tuples of one width. Nothing of the model's runs here.
  */
 #include "zoo_level.h"
 
+/* One of an instance's values. */
+struct cell {
+    PyObject *name;    /* which `names` holds */
+    Py_ssize_t column; /* in a row */
+};
+
 struct filling {
     PyObject_HEAD PyTypeObject *model, *state;
-    PyObject *names;                  /* of the values, a tuple */
+    newfunc new_state;
+    PyObject *no_args;  /* () */
+    PyObject *names;    /* of the values, a tuple */
+    struct cell *cells; /* by name */
+    Py_ssize_t n_cells;
+    Py_ssize_t width;                 /* of rows */
     PyObject *inside;                 /* an instance's __dict__, with None for the values */
     PyObject *of_state;               /* its _state's, but for the alias */
     PyObject *state_name, *dict_name; /* "_state", "__dict__" */
-    Py_ssize_t width;                 /* of rows */
-    Py_ssize_t *columns;              /* by name, where in a row its value is */
 };
 
 /* An object of a class whose instances have a __dict__: this one. Takes it over; NULL: raised. */
@@ -31,6 +41,19 @@ PyObject *zoo_with_dict(PyTypeObject *type, PyObject *name, PyObject *dict)
     return made;
 }
 
+/* A _state with these attributes. */
+static PyObject *new_state(const struct filling *filling, PyObject *of_state)
+{
+    PyObject *state = filling->new_state(filling->state, filling->no_args, NULL);
+    PyObject *name, *value;
+    Py_ssize_t at = 0;
+    while (state != NULL && PyDict_Next(of_state, &at, &name, &value)) {
+        if (PyObject_GenericSetAttr(state, name, value) != 0)
+            Py_CLEAR(state);
+    }
+    return state;
+}
+
 static PyObject *instance(const struct filling *filling, PyObject *of_state, PyObject *row)
 {
     if (!PyTuple_Check(row) || PyTuple_Size(row) != filling->width) {
@@ -39,13 +62,13 @@ static PyObject *instance(const struct filling *filling, PyObject *of_state, PyO
         return NULL;
     }
     PyObject *inside = PyDict_Copy(filling->inside);
-    PyObject *state = zoo_with_dict(filling->state, filling->dict_name, PyDict_Copy(of_state));
+    PyObject *state = new_state(filling, of_state);
     bool good =
         inside != NULL && state != NULL && PyDict_SetItem(inside, filling->state_name, state) == 0;
     Py_XDECREF(state);
-    for (Py_ssize_t i = 0, n = PyTuple_Size(filling->names); good && i < n; i++)
-        good = PyDict_SetItem(inside, PyTuple_GetItem(filling->names, i),
-                              PyTuple_GetItem(row, filling->columns[i])) == 0;
+    const struct cell *end = filling->cells + filling->n_cells;
+    for (const struct cell *cell = filling->cells; good && cell < end; cell++)
+        good = PyDict_SetItem(inside, cell->name, PyTuple_GetItem(row, cell->column)) == 0;
     if (!good)
         Py_CLEAR(inside);
     return zoo_with_dict(filling->model, filling->dict_name, inside);
@@ -73,22 +96,23 @@ static PyObject *filling_build(PyObject *self, PyObject *const *args, Py_ssize_t
     return list;
 }
 
-static bool set_columns(struct filling *filling, PyObject *columns)
+static bool set_cells(struct filling *filling, PyObject *columns)
 {
-    Py_ssize_t n = PyTuple_Size(filling->names);
-    filling->columns = PyMem_Malloc((size_t)(n + 1) * sizeof *filling->columns);
-    if (filling->columns == NULL) {
+    filling->n_cells = PyTuple_Size(filling->names);
+    filling->cells = PyMem_Malloc((size_t)(filling->n_cells + 1) * sizeof *filling->cells);
+    if (filling->cells == NULL) {
         PyErr_NoMemory();
         return false;
     }
-    for (Py_ssize_t i = 0; i < n; i++) {
+    for (Py_ssize_t i = 0; i < filling->n_cells; i++) {
         PyObject *column = PyTuple_GetItem(columns, i);
-        filling->columns[i] = column == NULL ? -1 : PyLong_AsSsize_t(column);
-        if (filling->columns[i] < 0 || filling->columns[i] >= filling->width) {
+        Py_ssize_t at = column == NULL ? -1 : PyLong_AsSsize_t(column);
+        if (at < 0 || at >= filling->width) {
             if (!PyErr_Occurred())
                 PyErr_SetString(PyExc_IndexError, "a column is one of a row's");
             return false;
         }
+        filling->cells[i] = (struct cell){PyTuple_GetItem(filling->names, i), at};
     }
     return true;
 }
@@ -99,8 +123,8 @@ static bool set_inside(struct filling *filling)
     filling->inside = PyDict_New();
     bool good = filling->inside != NULL &&
                 PyDict_SetItem(filling->inside, filling->state_name, Py_None) == 0;
-    for (Py_ssize_t i = 0, n = PyTuple_Size(filling->names); good && i < n; i++)
-        good = PyDict_SetItem(filling->inside, PyTuple_GetItem(filling->names, i), Py_None) == 0;
+    for (Py_ssize_t i = 0; good && i < filling->n_cells; i++)
+        good = PyDict_SetItem(filling->inside, filling->cells[i].name, Py_None) == 0;
     return good;
 }
 
@@ -124,11 +148,13 @@ static PyObject *filling_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     filling->state = (PyTypeObject *)state;
     filling->names = names;
     filling->width = width;
+    filling->new_state = (newfunc)PyType_GetSlot(filling->state, Py_tp_new);
+    filling->no_args = PyTuple_New(0);
     filling->of_state = PyDict_Copy(of_state);
     filling->state_name = PyUnicode_InternFromString("_state");
     filling->dict_name = PyUnicode_InternFromString("__dict__");
-    if (filling->of_state == NULL || filling->state_name == NULL || filling->dict_name == NULL ||
-        !set_columns(filling, columns) || !set_inside(filling))
+    if (filling->no_args == NULL || filling->of_state == NULL || filling->state_name == NULL ||
+        filling->dict_name == NULL || !set_cells(filling, columns) || !set_inside(filling))
         Py_CLEAR(filling);
     return (PyObject *)filling;
 }
@@ -161,7 +187,8 @@ static void filling_dealloc(PyObject *self)
     Py_XDECREF(filling->of_state);
     Py_XDECREF(filling->state_name);
     Py_XDECREF(filling->dict_name);
-    PyMem_Free(filling->columns);
+    Py_XDECREF(filling->no_args);
+    PyMem_Free(filling->cells);
     free_object(self);
 }
 

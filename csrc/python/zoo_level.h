@@ -10,7 +10,7 @@
 
 /* The types, of one interpreter: the module's state. */
 struct types {
-    PyTypeObject *level, *map, *entry, *gate, *memo, *filling, *step, *intent;
+    PyTypeObject *level, *map, *entry, *gate, *memo, *filling, *step, *near, *intent;
 };
 
 struct map;
@@ -76,6 +76,7 @@ PyObject *zoo_level_put(struct map *map, PyObject *key, PyObject *value, PyObjec
 
 /* zoo_memo.c */
 extern PyType_Spec zoo_gate_spec, zoo_memo_spec;
+PyObject *zoo_memo_get(PyObject *memo, PyObject *args);
 
 /* zoo_filling.c */
 extern PyType_Spec zoo_filling_spec;
@@ -83,6 +84,9 @@ PyObject *zoo_with_dict(PyTypeObject *type, PyObject *name, PyObject *dict);
 
 /* zoo_step.c */
 extern PyType_Spec zoo_step_spec;
+
+/* zoo_near.c */
+extern PyType_Spec zoo_near_spec;
 
 /* zoo_intent_door.c */
 extern PyType_Spec zoo_intent_spec;

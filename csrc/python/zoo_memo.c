@@ -132,10 +132,12 @@ static struct entry *kept(const struct memo *memo, PyObject *args)
 }
 
 /* The value that a call gave before, a new reference, or NULL: it must be made. */
-static PyObject *remembered(const struct memo *memo, PyObject *args)
+PyObject *zoo_memo_get(PyObject *self, PyObject *args)
 {
-    struct entry *entry =
-        PySet_Size(((const struct gate *)memo->gate)->busy) != 0 ? NULL : kept(memo, args);
+    const struct memo *memo = (const struct memo *)self;
+    if (!PyTuple_CheckExact(args) || PySet_Size(((const struct gate *)memo->gate)->busy) != 0)
+        return NULL;
+    struct entry *entry = kept(memo, args);
     PyObject *value = entry == NULL ? NULL : entry->value;
     Py_XINCREF(value);
     Py_XDECREF((PyObject *)entry);
@@ -145,7 +147,7 @@ static PyObject *remembered(const struct memo *memo, PyObject *args)
 /* get(args) -> value | None */
 static PyObject *memo_get(PyObject *self, PyObject *args)
 {
-    PyObject *value = PyTuple_CheckExact(args) ? remembered((struct memo *)self, args) : NULL;
+    PyObject *value = zoo_memo_get(self, args);
     if (value == NULL)
         Py_RETURN_NONE;
     return value;
@@ -166,7 +168,7 @@ static PyObject *memo_call(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     const struct memo *memo = (const struct memo *)self;
     if (kwargs == NULL || PyDict_Size(kwargs) == 0) {
-        PyObject *value = remembered(memo, args);
+        PyObject *value = zoo_memo_get(self, args);
         if (value != NULL)
             return value;
     }

@@ -30,3 +30,5 @@ Filling: Any = _door.Filling
 """See csrc/python/zoo_filling.c."""
 Step: Any = _door.Step
 """See csrc/python/zoo_step.c."""
+Near: Any = _door.Near
+"""See csrc/python/zoo_near.c."""

@@ -39,8 +39,26 @@ def counting(*args):
     return result
 
 
+class CountingNear:
+    def __init__(self, near):
+        self.near = near
+
+    def find(self, *args):
+        return self.counted(self.near.find(*args))
+
+    def answer(self, queryset):
+        return self.counted(self.near.answer(queryset))
+
+    def counted(self, result):
+        found[True] += result is not None
+        return result
+
+
 BaseManager.get_queryset = get_queryset
 lazy.LazyQuerySet._answer, plans.find = thrice, counting
+lazy._at_hand = lambda queryset: None
+for question in (plans.ROWS, plans.COUNT, plans.EXISTS):
+    question.near = CountingNear(question.near)
 _AssertNumQueriesContext.__exit__ = CaptureQueriesContext.__exit__
 # Of a case that failed, Django's repr of a queryset may fail, too, and hide all the others.
 unittest.case._SubTest._subDescription = lambda self: ""

@@ -22,6 +22,7 @@ from zoocache.contrib.django.recipes import Call, Recipe, Shape
 M = TypeVar("M", bound=Model)
 
 _new: Callable[[Any], Any] = object.__new__
+_at_hand: Callable[[Any], Any] = plans.ROWS.near.rows
 
 
 class _Left:
@@ -127,6 +128,9 @@ class LazyQuerySet(QuerySet[M]):
 
     def _answer(self, question: plans.Question) -> Any:
         """The answer to a question, as far as it can be had by the recipe; else None."""
+        found = question.near.answer(self)
+        if found is not None:
+            return found
         recipe = self._recipe
         if recipe is None:
             return None
@@ -160,15 +164,15 @@ class LazyQuerySet(QuerySet[M]):
         super()._fetch_all()
 
     def __iter__(self) -> Iterator[Any]:
-        found = self._result_cache
-        if found is None or self._prefetch_related_lookups:
+        found = _at_hand(self)
+        if found is None:
             self._fetch_all()
             found = self._result_cache
         return iter(found)
 
     def __len__(self) -> int:
-        found = self._result_cache
-        if found is None or self._prefetch_related_lookups:
+        found = _at_hand(self)
+        if found is None:
             self._fetch_all()
             found = self._result_cache
         return len(found)
@@ -231,7 +235,10 @@ def get(queryset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         shape, values = queryset._recipe
         few = shape.quick.get(("_few", lookup, type(value)))
         if few is not None and not few[0].has_prefetches:
-            found = plans.find(plans.ROWS, (few[0], (*values, value)), queryset._alias())
+            recipe = few[0], (*values, value)
+            found = plans.ROWS.near.find(queryset, recipe)
+            if found is None:
+                found = plans.find(plans.ROWS, recipe, queryset._alias())
     if found is None:
         limited = queryset._few(*args, **kwargs)
         limited._fetch_all()

@@ -16,12 +16,11 @@ from __future__ import annotations
 import threading
 from asyncio import _get_running_loop
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final
 
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import QuerySet
 from django.db.models.signals import post_init, pre_init
 
@@ -35,19 +34,45 @@ from zoocache.contrib.django.reading import Named, as_django_does, naming
 from zoocache.contrib.django.recipes import Recipe, key_of
 from zoocache.contrib.django.transactions import connection_listeners
 from zoocache.contrib.django.why import is_watched
+from zoocache.shm import _core
 
 Rows = tuple[tuple[Any, ...], ...]
 
 
-@dataclass(frozen=True, eq=False)
+class _Here(threading.local):
+    """The states of this thread's connections, which Django takes microseconds to find.
+
+    By alias. Two threads' connections of one alias may lead to different databases.
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[str, ConnectionState] = {}
+
+
+_here = _Here()
+connection_listeners.append(lambda alias: _here.states.pop(alias, None))
+
+
 class Question:
     """What is asked of a queryset."""
 
-    name: str
-    ask: Callable[[Any], Any]
-    """Asks Django."""
-    answer: Callable[[Rows, str], Any] | None
-    """What the rows of its SELECT come to; None: instances, or the like, which the plan makes."""
+    def __init__(
+        self,
+        name: str,
+        ask: Callable[[Any], Any],
+        answer: Callable[[Rows, str], Any] | None,
+    ) -> None:
+        self.name = name
+        self.ask = ask
+        """Asks Django."""
+        self.answer = answer
+        """What the rows of its SELECT come to; None: instances, or the like, which the plan
+        makes."""
+        signals = pre_init, post_init
+        self.near: Any = _core.Near(
+            name, signals, _get_running_loop, _here, router, DEFAULT_DB_ALIAS
+        )
+        """Finds what this process has rows for, in one call."""
 
 
 class Plan:
@@ -150,24 +175,13 @@ EXISTS: Final = Question("exists", QuerySet.exists, _is_any)
 _UNPLANNED: Final = None
 
 
-class _Here(threading.local):
-    """The states of this thread's connections, which Django takes microseconds to find.
-
-    By alias. Two threads' connections of one alias may lead to different databases.
-    """
-
-    def __init__(self) -> None:
-        self.states: dict[str, ConnectionState] = {}
-
-
-_here = _Here()
-connection_listeners.append(lambda alias: _here.states.pop(alias, None))
-
-
 def find(question: Question, recipe: Recipe, alias: str) -> Any:
-    """The answer, from the cache; None if it is not there, or only Django can tell."""
+    """The answer, from the cache; None if it is not there, or only Django can tell.
+
+    Whoever calls this has asked `question.near`.
+    """
     shape, values = recipe
-    plan: Plan | None = shape.plans.get((question, alias))
+    plan: Plan | None = shape.plans_of(question.name).get(alias)
     if plan is None or ((pre_init.receivers or post_init.receivers) and not plan.usable()):
         return None
     if _get_running_loop() is not None:
@@ -220,7 +234,7 @@ def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | N
         good = False
     if good:
         deps = b"".join(frame.deps)
-        site = recipe[0].plans[ROWS, alias].site.number_in(target)
+        site = recipe[0].plans_of(ROWS.name)[alias].site.number_in(target)
         copies.put(key, graph, key, deps, frame.stamp, 0, graphs.size_of(graph), site)
     else:
         recipe[0].has_graph = False
@@ -229,7 +243,7 @@ def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | N
 
 def _whole_key(recipe: Recipe, alias: str) -> bytes | None:
     shape, values = recipe
-    plan: Plan | None = shape.plans.get((ROWS, alias))
+    plan: Plan | None = shape.plans_of(ROWS.name).get(alias)
     state = _here.states.get(alias)
     listens = pre_init.receivers or post_init.receivers
     if plan is None or state is None or local.busy or listens or not shape.has_graph:
@@ -307,13 +321,14 @@ def _entry_of(key: bytes) -> bytes:
 def ask(question: Question, queryset: Any, alias: str) -> Any:
     """Django's answer, which is cached under the recipe's name if it has a plan, or gets one."""
     recipe: Recipe = queryset._recipe
-    (shape, values), place = recipe, (question, alias)
+    shape, values = recipe
+    plans = shape.plans_of(question.name)
     built = queryset._built()
 
     def decide(named: Named) -> bytes | None:
-        if place not in shape.plans:
-            shape.plans[place] = _plan(recipe, question, named, built)
-        plan = shape.plans[place]
+        if alias not in plans:
+            plans[alias] = _plan(recipe, question, named, built)
+        plan = plans[alias]
         if plan is _UNPLANNED or not plan.names(named, values):
             return None
         named.site = plan.site
@@ -321,14 +336,14 @@ def ask(question: Question, queryset: Any, alias: str) -> Any:
 
     with naming(decide) as seen:
         answer = question.ask(built)
-    plan = shape.plans.get(place)
+    plan = plans.get(alias)
     if plan is not None and len(seen) > 1:  # it asks more than once
-        shape.plans[place] = _UNPLANNED
+        plans[alias] = _UNPLANNED
     elif plan is not None and not plan.verified and seen and seen[0].rows:
         if _is_good(plan, seen[0], answer):
             plan.verify()  # not before: another thread may be looking
         else:
-            shape.plans[place] = _UNPLANNED
+            plans[alias] = _UNPLANNED
     return answer
 
 

@@ -85,8 +85,11 @@ class Shape:
         self.quick: dict[tuple[str, str, type], tuple[Shape, dict[str, Any]]] = {}
         """Some of them with their attributes, by method, lookup and type of a call's only argument:
         most calls are such (csrc/python/zoo_step.c)."""
-        self.plans: dict[Any, Any] = {}
-        """See plans.py."""
+        self.plans: dict[str, dict[str, Any]] = {}
+        """By the name of a question, and by alias: see plans.py."""
+
+    def plans_of(self, question: str) -> dict[str, Any]:
+        return self.plans.get(question) or self.plans.setdefault(question, {})
 
     def told(self) -> list[Any]:
         """All its calls, in a form that names it in every process."""

@@ -49,6 +49,8 @@ class OwnSession:
         self._raw: Any = None
         self._settings: Any = None
         self._identity = self._digest = b""
+        self.known: tuple[Any, Any, bytes] = connection, None, b""
+        """The wrapper, its raw connection and, as long as it has that, what `digest` says."""
         self._named: Session | None = None
 
     def identity(self) -> bytes:
@@ -125,7 +127,9 @@ class OwnSession:
         self._digest = blake2b(self._identity, digest_size=16).digest()
         self._named = None
         self.renewed()
-        self._raw = self.connection.connection  # last: what is interrupted is done again
+        raw = self.connection.connection
+        self.known = self.connection, raw, self._digest
+        self._raw = raw  # last: what is interrupted is done again
 
 
 def name_of(connection: Any, identity: bytes) -> str:
