@@ -75,6 +75,9 @@ shapes = st.one_of(
             lambda q: q.count(),
             lambda q: q.exists(),
             lambda q: q.aggregate(n=Count("pk"), top=Sum("stock")),
+            lambda q: q.order_by("pk").last(),
+            lambda q: [*q.order_by("pk")[:1], *q.in_bulk([1, 2, 3]).values()],
+            lambda q: [q.contains(P(pk=pk)) for pk in (1, 2, 3)],
             lambda q: list(q.values_list("pk", "name")),
         ]
     ),

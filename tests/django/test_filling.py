@@ -20,7 +20,7 @@ from shop.models import Book, Category, Detail, Payment, Product, Quick, Store
 from shop.reads import snapshot
 
 from zoocache import local
-from zoocache.contrib.django import ZooCacheManager, filling, lazy, plans
+from zoocache.contrib.django import ZooCacheManager, filling, plans, recipes
 from zoocache.contrib.django.connection import state_of
 
 CALLS: list[str] = []
@@ -29,7 +29,7 @@ CALLS: list[str] = []
 @pytest.fixture(autouse=True)
 def rows(sqlite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that knows no shape."""
-    monkeypatch.setattr(lazy, "_roots", {})
+    monkeypatch.setattr(recipes, "roots", {})
     CALLS.clear()
     store = Store.objects.create(name="store")
     category = Category.objects.create(name="category")

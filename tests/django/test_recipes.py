@@ -39,7 +39,7 @@ from shop.stock import PARCELS, UTC, name_of, rename
 
 import zoocache
 from zoocache import local
-from zoocache.contrib.django import ZooCacheManager, lazy, plans, recipes
+from zoocache.contrib.django import ZooCacheManager, plans, recipes, starting
 from zoocache.contrib.django.connection import state_of
 from zoocache.contrib.django.queryset import caching_class
 from zoocache.contrib.django.transactions import Transactions
@@ -168,9 +168,41 @@ FAST: dict[str, Callable[[Manager], Any]] = {
     "own queryset": lambda M: list(M(Soft).here()),
     "reverse": lambda M: list(M(P).order_by("name").reverse()),
     "last": lambda M: M(P).order_by("name").last(),
+    "last of the default order": lambda M: M(C).last(),
+    "last of no order": lambda M: [M(m).order_by().filter(pk__lt=3).last() for m in (P, C)],
+    "last of none": lambda M: M(P).filter(name="nobody").last(),
+    "latest": lambda M: M(P).filter(active=True).latest("made"),
+    "latest by two": lambda M: M(P).order_by("name").latest("active", "-stock"),
+    "latest of values": lambda M: M(P).values("pk", "name").latest("pk"),
+    "earliest": lambda M: M(P).earliest("made"),
+    "earliest of none": lambda M: M(P).filter(name="nobody").earliest("made"),
+    "index": lambda M: M(P).order_by("pk")[0],
+    "index of a slice": lambda M: M(P).order_by("pk")[2:][0],
+    "index of none": lambda M: M(P).filter(name="nobody")[0],
+    "in bulk": lambda M: M(P).in_bulk([3, 1, 3, 999]),
+    "in bulk of a set": lambda M: M(P).order_by("-pk").in_bulk({1, 2}),
+    "in bulk of nothing": lambda M: M(P).in_bulk([]),
+    "in bulk of all": lambda M: M(P).filter(active=True).in_bulk(),
+    "in bulk by a field": lambda M: M(Parcel).in_bulk(PARCELS[:2], field_name="id"),
+    "contains": lambda M: M(P).filter(pk__lt=3).contains(P(pk=2)),
+    "contains not": lambda M: M(P).filter(pk__lt=3).contains(P(pk=3)),
+    "contains another model's": lambda M: M(P).filter(pk__lt=3).contains(C(pk=1)),
     "count": lambda M: M(P).filter(active=True).count(),
     "count of a slice": lambda M: M(P).order_by("pk")[2:7].count(),
     "count of distinct": lambda M: M(P).filter(tags__name__contains="e").distinct().count(),
+    "aggregate": lambda M: (
+        M(P)
+        .filter(active=True)
+        .aggregate(Sum("stock"), Avg("price"), least=Min("made"), most=Max("day"), n=Count("pk"))
+    ),
+    "aggregate of none": lambda M: M(P).filter(name="nobody").aggregate(Sum("price"), Count("pk")),
+    "aggregate of a slice": lambda M: M(P).order_by("pk")[2:5].aggregate(Sum("price")),
+    "aggregate of distinct": lambda M: (
+        M(P).values("category").distinct().aggregate(Count("category"))
+    ),
+    "aggregate of aggregates": lambda M: M(C).annotate(n=Count("product")).aggregate(Max("n")),
+    "aggregate across": lambda M: M(P).aggregate(Sum("category__rank"), s=Sum("stock", default=7)),
+    "aggregate of durations": lambda M: M(Detail).aggregate(Sum("length"), Avg("weight")),
     "exists": lambda M: M(P).filter(name="product 2").exists(),
     "exists not": lambda M: M(P).filter(name="nobody").exists(),
     "zoned": lambda M: _zoned(lambda: list(M(P).filter(made__gt=MADE).order_by("pk"))),
@@ -236,12 +268,15 @@ SLOW: dict[str, Callable[[Manager], Any]] = {
     "dates": lambda M: list(M(P).dates("day", "month")),
     "alias": lambda M: list(M(P).alias(n=F("stock")).order_by("n", "pk")),
     "index": lambda M: M(P).order_by("pk")[3],
+    "in bulk of many": lambda M: M(P).in_bulk([*range(201)]),
+    "in bulk of keys": lambda M: M(P).in_bulk({1: 1}.keys()),
+    "latest by an expression": lambda M: M(P).latest(F("made").asc(), "pk"),
+    "contains a uuid": lambda M: M(Parcel).contains(Parcel(pk=PARCELS[1])),
     "step": lambda M: list(M(P).order_by("pk")[1:6:2]),
-    "in bulk": lambda M: M(P).in_bulk([1, 2]),
-    "aggregate": lambda M: M(P).aggregate(Sum("stock")),
+    "aggregate of f": lambda M: M(P).aggregate(n=Sum(F("stock") + 1)),
+    "aggregate with filter": lambda M: M(P).aggregate(n=Count("pk", filter=Q(active=True))),
     "all related": lambda M: _unwarned(lambda: list(M(Crate).select_related().order_by("pk"))),
     "flat without a name": lambda M: _unwarned(lambda: list(M(C).values_list(flat=True))),
-    "contains": lambda M: M(P).filter(pk__lt=3).contains(P(pk=2)),
     "related manager": lambda M: list(C(pk=1).product_set(manager=M(P).name).order_by("pk")),
     "none": lambda M: list(M(P).none()),
     "no cache": lambda M: list(M(P).filter(pk=1)) + list(M(P).all()[:1].values("pk")),
@@ -317,6 +352,15 @@ ALIKE: dict[str, list[Callable[[Manager], Any]]] = {
             else M(C).annotate(n=Avg("product__stock", default=default)).order_by("pk").values("n")
         )
         for default in (5, 7, 1, 1.0, 0, 0.0)
+    ],
+    "aggregates": [
+        lambda M, name=name, kind=kind: M(P).aggregate(**{name: kind("stock")})
+        for name in ("a", "b")
+        for kind in (Sum, Max, Min, Avg, Count)
+    ]
+    + [
+        lambda M, options=options: M(P).filter(pk__gt=99).aggregate(n=Sum("stock", **options))
+        for options in ({}, {"default": 1}, {"default": 1.0}, {"distinct": True}, {"default": 0})
     ],
     "numbers": [
         lambda M, value=value: rows(M(P).filter(stock__gte=value))
@@ -460,6 +504,25 @@ ERRORS: dict[str, Callable[[Any], Any]] = {
     "distinct of a slice": lambda m: m.all()[:2].distinct(),
     "reverse of a slice": lambda m: m.all()[:2].reverse(),
     "negative slice": lambda m: m.all()[-1:],
+    "negative index": lambda m: m.all()[-1],
+    "latest of a slice": lambda m: m.all()[:2].latest("pk"),
+    "earliest of a slice": lambda m: m.all()[:2].earliest("pk"),
+    "last of a slice": lambda m: m.all()[:2].last(),
+    "latest of nothing that says so": lambda m: m.latest(),
+    "latest by nobody": lambda m: m.latest("nobody"),
+    "aggregate of no field": lambda m: m.aggregate(Sum("nobody")),
+    "aggregate of no expression": lambda m: m.aggregate(5),
+    "aggregate without a name": lambda m: m.aggregate(Sum(F("stock") + 1)),
+    "aggregate over a field": lambda m: m.annotate(n=Count("pk")).aggregate(n=Sum("n")),
+    "in bulk of a slice": lambda m: m.all()[:2].in_bulk([1]),
+    "in bulk by nobody": lambda m: m.in_bulk([1], field_name="nobody"),
+    "in bulk by what is not unique": lambda m: m.in_bulk([1], field_name="stock"),
+    "in bulk of a number": lambda m: m.in_bulk(5),
+    "in bulk of texts": lambda m: m.in_bulk(["a"]),
+    "contains after values": lambda m: m.values("pk").contains(Product(pk=1)),
+    "contains what is not saved": lambda m: m.contains(Product()),
+    "contains a number": lambda m: m.contains(5),
+    "contains of a slice": lambda m: m.all()[:2].contains(Product(pk=1)),
     "text slice": lambda m: m.all()["a":],
     "distinct on a name": lambda m: m.distinct("name"),
     "no database": lambda m: m.using("nobody"),
@@ -649,7 +712,7 @@ class TestQuerysets:
         for own in (Named, Setting):
             kind = caching_class(own)
             for _ in range(3):
-                queryset = lazy.start(kind, Product, None, {}, None)
+                queryset = starting.start(kind, Product, None, {}, None)
                 assert queryset._recipe is None
                 assert queryset.order_by("pk").first().name == "p1"
                 assert queryset.count() == 4
@@ -732,8 +795,8 @@ class TestQuerysets:
 
     def test_shapes_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(recipes, "MOST_SHAPES", 50)
-        monkeypatch.setattr(lazy, "_shapes", 0)
-        monkeypatch.setattr(lazy, "_roots", {})
+        monkeypatch.setattr(recipes, "_shapes", 0)
+        monkeypatch.setattr(recipes, "roots", {})
         for number in range(200):
             Product.cached.order_by("pk")[number : number + 2]
             Product.cached.filter(pk__in=[*range(1, 2 + number % 90)])
@@ -761,7 +824,7 @@ def count_shapes() -> int:
     def below(shape: Any) -> int:
         return 1 + sum(1 if one is None else below(one) for one in shape.children.values())
 
-    return sum(map(below, lazy._roots.values()))
+    return sum(map(below, recipes.roots.values()))
 
 
 class TestWhatMayBeServed:
@@ -1036,7 +1099,7 @@ class TestCodeVersions:
     def another(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """As in a process that has just been started."""
         with monkeypatch.context() as patch:
-            patch.setattr(lazy, "_roots", {})
+            patch.setattr(recipes, "roots", {})
             yield
 
     def test_another_order(self, sqlite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1134,7 +1197,13 @@ asks = st.sampled_from(
         lambda q: q.get(),
         lambda q: q.get(pk=2),
         lambda q: list(q[:2]),
+        lambda q: q[0],
         lambda q: q.last(),
+        lambda q: q.latest("stock"),
+        lambda q: q.earliest("-price", "pk"),
+        lambda q: q.in_bulk([2, 1]),
+        lambda q: q.contains(Product(pk=2)),
+        lambda q: q.aggregate(Sum("stock"), n=Count("pk")),
     ]
 )
 

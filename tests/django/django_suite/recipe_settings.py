@@ -13,7 +13,7 @@ from django.test.testcases import _AssertNumQueriesContext
 from django.test.utils import CaptureQueriesContext
 from test_sqlite import *  # noqa: F403 - Django's own of that release
 
-from zoocache.contrib.django import lazy, plans
+from zoocache.contrib.django import lazy, plans, starting
 from zoocache.contrib.django.queryset import caching_class
 
 answer, find = lazy.LazyQuerySet._answer, plans.find
@@ -22,7 +22,7 @@ found: Counter[bool] = Counter()
 
 def get_queryset(self):
     kind = caching_class(self._queryset_class)
-    return lazy.start(kind, self.model, self._db, self._hints, None)
+    return starting.start(kind, self.model, self._db, self._hints, None)
 
 
 def thrice(self, question):

@@ -156,6 +156,20 @@ def filler_of(compiler: Any, queryset: Any) -> Filler | None:
     return None if build is None else Filler(build, (), expressions, own, next(_numbers))
 
 
+def filler_of_aggregates(compiler: Any, queryset: Any) -> Filler | None:
+    """The same for what `aggregate` returns, in a list."""
+    columns = compiler.query.annotation_select
+    names, expressions = tuple(columns), list(columns.values())
+    if not all(_is_one_column(one) and _is_steady(one) for one in expressions):
+        return None
+
+    def build(rows: tuple[Row, ...], alias: str) -> list[Any]:
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    own = _converters(expressions, compiler.connection, own=True)
+    return Filler(build, (), expressions, own, next(_numbers))
+
+
 def _is_one_column(expression: Any) -> bool:
     return bool(expression) and type(expression).__name__ != "ColPairs"
 

@@ -7,7 +7,6 @@ ordinary one. Methods that are not here ask for it, and so are Django's.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,9 +58,14 @@ class LazyQuerySet(QuerySet[M]):
     """A queryset with a recipe, or without one: then it is Django's own."""
 
     if TYPE_CHECKING:
+        _aggregated: Callable[..., Any]
+        _by_key: Callable[..., Any]
         _few: Callable[..., Any]
-        _one: Callable[..., Any]
+        _first_by: Callable[..., Any]
+        _last: Callable[..., Any]
+        _last_by: Callable[..., Any]
         _limited: Callable[..., Any]
+        _one: Callable[..., Any]
 
     _recipe: Recipe | None = None
 
@@ -189,6 +193,12 @@ class LazyQuerySet(QuerySet[M]):
             found = self._answer(plans.EXISTS)
         return super().exists() if found is None else found
 
+    def aggregate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        found = None
+        if self._recipe is not None:
+            found = self._aggregated(*args, **kwargs)._answer(plans.AGGREGATES)
+        return found[0] if found else super().aggregate(*args, **kwargs)
+
     def get(self, *args: Any, **kwargs: Any) -> M:
         if self._recipe is None or type(self).filter is not LazyQuerySet.filter:
             return super().get(*args, **kwargs)
@@ -201,12 +211,55 @@ class LazyQuerySet(QuerySet[M]):
             return found  # type: ignore[no-any-return]
         return None
 
+    def last(self) -> M | None:
+        if self._recipe is None or self._result_cache is not None:
+            return super().last()
+        for found in self._last():
+            return found  # type: ignore[no-any-return]
+        return None
+
+    def earliest(self, *fields: Any) -> M:
+        if self._recipe is None or type(self).get is not LazyQuerySet.get:
+            return super().earliest(*fields)
+        return _only(self._first_by(*fields))  # type: ignore[no-any-return]
+
+    def latest(self, *fields: Any) -> M:
+        if self._recipe is None or type(self).get is not LazyQuerySet.get:
+            return super().latest(*fields)
+        return _only(self._last_by(*fields))  # type: ignore[no-any-return]
+
+    def in_bulk(self, id_list: Any = None, *, field_name: Any = "pk") -> dict[Any, M]:
+        kinds = (list, tuple, set, frozenset, type(None))
+        known = self._recipe is not None and self._iterable_class is ModelIterable
+        if not known or type(id_list) not in kinds or len(id_list or ()) > recipes.MOST_IN_A_LIST:
+            return super().in_bulk(id_list, field_name=field_name)
+        found = self._by_key(field_name)
+        if id_list is not None:
+            if not id_list:
+                return {}
+            found = found.filter(**{f"{field_name}__in": tuple(id_list)})
+        return {getattr(one, field_name): one for one in found}
+
+    def contains(self, obj: Any) -> bool:
+        ours = self._recipe is not None and self._fields is None and self._result_cache is None
+        if not ours or not isinstance(obj, Model) or type(obj.pk) not in (int, str):
+            return super().contains(obj)
+        if obj._meta.concrete_model is not self.model._meta.concrete_model:
+            return False
+        return bool(self.filter(pk=obj.pk).exists())
+
     def __getitem__(self, k: Any) -> Any:
-        if type(k) is slice and self._recipe is not None and self._result_cache is None:
+        if self._recipe is None or self._result_cache is not None:
+            return super().__getitem__(k)
+        if type(k) is slice:
             limits = (k.start, k.stop)
             plain = all(end is None or (type(end) is int and end >= 0) for end in limits)
             if plain and k.step is None:
                 return self._limited(*limits)
+        elif type(k) is int and k == 0:  # each of the others would be a shape of its own
+            first = self._limited(0, 1)
+            first._fetch_all()
+            return first._result_cache[0]
         return super().__getitem__(k)
 
     def all(self) -> Any:
@@ -245,22 +298,22 @@ def get(queryset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         found = limited._result_cache
     if len(found) == 1:
         return found[0]
-    if not found:
-        model = queryset.model
-        raise model.DoesNotExist(f"{model._meta.object_name} matching query does not exist.")
-    return QuerySet.get(queryset, *args, **kwargs)  # which knows what to say
+    if found:
+        return QuerySet.get(queryset, *args, **kwargs)  # which knows what to say
+    raise _absent(queryset.model)
 
 
-_roots: dict[Any, Shape] = {}  # another dict when all are forgotten
-_shapes = 0
+def _only(queryset: Any) -> Any:
+    """What get() gives or raises of a queryset that is limited to one row."""
+    for found in queryset:
+        return found
+    raise _absent(queryset.model)
 
 
-def _note_shape() -> None:
-    global _shapes, _roots
-    _shapes += 1
-    if _shapes > recipes.MOST_SHAPES:
-        _shapes = 0
-        _roots = {}
+def _absent(model: Any) -> Exception:
+    return model.DoesNotExist(  # type: ignore[no-any-return]
+        f"{model._meta.object_name} matching query does not exist."
+    )
 
 
 def _learn(queryset: Any, key: Any, call: Call, known: steps.Method, args: Any, kwargs: Any) -> Any:
@@ -269,7 +322,7 @@ def _learn(queryset: Any, key: Any, call: Call, known: steps.Method, args: Any, 
     plain = queryset._built()
     query = plain.query
     result = known.method(plain, *args, **kwargs)
-    _note_shape()
+    recipes.note_shape()
     if not known.is_known(query, call) or not isinstance(result, LazyQuerySet):
         shape.children[key] = None
         return result
@@ -294,8 +347,13 @@ def record(kind: type[Any], name: str, take: Any = recipes.take_names) -> None:
 
 for _name in ("_few", "filter", "exclude"):
     record(LazyQuerySet, _name, recipes.take_conditions)
-record(LazyQuerySet, "annotate", recipes.take_aggregates)
+for _name in ("_aggregated", "annotate"):
+    record(LazyQuerySet, _name, recipes.take_aggregates)
 for _name in (
+    "_by_key",
+    "_first_by",
+    "_last",
+    "_last_by",
     "_limited",
     "_one",
     "defer",
@@ -310,95 +368,3 @@ for _name in (
 # Without a name Django warns, at each call.
 for _name in ("select_related", "values_list"):
     record(LazyQuerySet, _name, recipes.take_some_names)
-
-
-# Methods that recipes take for Django's own.
-_DJANGOS = (
-    "__deepcopy__",
-    "__getattribute__",
-    "__getstate__",
-    "__init__",
-    "__new__",
-    "__setattr__",
-    "_annotate",
-    "_chain",
-    "_clone",
-    "_fetch_all",
-    "_filter_or_exclude",
-    "_filter_or_exclude_inplace",
-    "_iterator",
-    "_values",
-    "db",
-    "ordered",
-    "query",
-)
-
-
-# Names that a queryset class of somebody's may have, too.
-_OURS = [name for name in vars(LazyQuerySet) if name[0] == "_" != name[1]]
-
-
-@functools.cache
-def _may_be_lazy(kind: type[Any]) -> bool:
-    """Is the class Django's in all that a recipe leaves out?"""
-    for name in (*_DJANGOS, *_OURS):
-        owner = next(one for one in kind.__mro__ if name in vars(one))
-        if owner is not LazyQuerySet and owner not in QuerySet.__mro__:
-            return False
-    return True
-
-
-def start(kind: Any, model: Any, using: str | None, hints: Any, ttl: float | None) -> Any:
-    """A cached queryset of all of a model; `kind` is its class, a ZooQuerySet."""
-    key = kind, model, ttl
-    root = _roots.get(key)
-    if root is None:
-        queryset = kind(model=model, using=using, hints=hints).zoocache(ttl=ttl)
-        if not _may_be_lazy(kind):
-            return queryset
-        mark = queryset.query.zoocache
-
-        def replay(queryset: Any, values: tuple[Any, ...]) -> Any:
-            queryset.query.zoocache = mark
-            return queryset
-
-        root = _roots[key] = Shape(None, (), replay, 0, queryset)
-        _note_shape()
-    new = _new(kind)
-    own = new.__dict__
-    own.update(root.attributes)
-    own["_recipe"] = root, ()
-    if using is not None:
-        own["_db"] = using
-    if hints:
-        own["_hints"] = hints
-    return new
-
-
-GOING_ON = ("exclude", "filter", "get", "order_by", "select_related", "values_list")
-"""Methods of a manager's queryset that are called most."""
-
-
-class Start:
-    """The queryset that all calls of a manager go on from."""
-
-    __slots__ = ("is_plain", "queryset", "roots", "using")
-
-    def __init__(self, using: str | None, queryset: Any) -> None:
-        self.roots = _roots
-        self.using = using
-        self.queryset = queryset
-        kind = type(queryset)
-        self.is_plain = isinstance(queryset, LazyQuerySet) and all(
-            getattr(kind, name) is getattr(LazyQuerySet, name) for name in GOING_ON
-        )
-        """Are those methods of the queryset LazyQuerySet's?"""
-
-    def is_for(self, using: str | None) -> bool:
-        """Would the manager get the same again, for that alias?"""
-        return (
-            self.roots is _roots
-            and self.using == using
-            and self.queryset is not None
-            and self.queryset._recipe is not None
-        )

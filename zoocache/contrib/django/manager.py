@@ -12,7 +12,7 @@ from django.db.models.manager import BaseManager
 from django.db.models.signals import class_prepared
 
 from zoocache.config import check_ttl
-from zoocache.contrib.django import lazy
+from zoocache.contrib.django import lazy, recipes, starting
 from zoocache.contrib.django.queryset import ZooQuerySet, cached, caching_class
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ZooCacheManager(TypedManager[M]):
     """
 
     _caching = False
-    _known_start = lazy.Start(None, None)
+    _known_start = starting.Start(None, None)
 
     def __init__(self, ttl: float | None = None) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class ZooCacheManager(TypedManager[M]):
         if not self._caching:
             return super().get_queryset()
         if _is_last(type(self)):  # type: ignore[arg-type]
-            return lazy.start(self._queryset_class, self.model, self._db, hints, self.ttl)
+            return starting.start(self._queryset_class, self.model, self._db, hints, self.ttl)
         return cached(super().get_queryset(), ttl=self.ttl)
 
     def _start(self) -> Any:
@@ -59,7 +59,7 @@ class ZooCacheManager(TypedManager[M]):
         queryset = self.get_queryset()
         is_own = type(self).get_queryset is not ZooCacheManager.get_queryset
         if self._caching and not is_own and not self._hints and _is_last(type(self)):  # type: ignore
-            self._known_start = lazy.Start(self._db, queryset)
+            self._known_start = starting.Start(self._db, queryset)
         return queryset
 
     def contribute_to_class(self, cls: type[models.Model], name: str) -> None:
@@ -80,7 +80,7 @@ def _going_on(name: str) -> Any:
     @functools.wraps(getattr(models.QuerySet, name))
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         known = self._known_start
-        if known.roots is lazy._roots and known.using is self._db and known.is_plain:
+        if known.roots is recipes.roots and known.using is self._db and known.is_plain:
             queryset = known.queryset
             if queryset._recipe is not None:
                 return go(queryset, args, kwargs)
@@ -89,7 +89,7 @@ def _going_on(name: str) -> Any:
     return method
 
 
-for _name in lazy.GOING_ON:
+for _name in starting.GOING_ON:
     setattr(ZooCacheManager, _name, _going_on(_name))
 
 

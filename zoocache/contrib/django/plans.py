@@ -28,7 +28,7 @@ from zoocache import codec, local, notices, sites, store
 from zoocache.cacheable import computing, look_up, look_up_copy
 from zoocache.contrib.django import graphs
 from zoocache.contrib.django.connection import ConnectionState, state_of
-from zoocache.contrib.django.filling import Filler, filler_of, same
+from zoocache.contrib.django.filling import Filler, filler_of, filler_of_aggregates, same
 from zoocache.contrib.django.options import options
 from zoocache.contrib.django.reading import Named, as_django_does, naming
 from zoocache.contrib.django.recipes import Recipe, key_of
@@ -167,9 +167,18 @@ def _is_any(rows: Rows, alias: str) -> bool:
     return bool(rows)
 
 
+def _aggregates(queryset: Any) -> list[dict[str, Any]]:
+    args, kwargs = queryset._aggregates
+    return [QuerySet.aggregate(queryset, *args, **kwargs)]
+
+
 ROWS: Final = Question("rows", lambda queryset: list(queryset._iterable_class(queryset)), None)
 COUNT: Final = Question("count", QuerySet.count, _number)
 EXISTS: Final = Question("exists", QuerySet.exists, _is_any)
+AGGREGATES: Final = Question("aggregates", _aggregates, None)
+"""Of a queryset that has been `_aggregated` (steps.py); the answer is a list of one dict."""
+
+_FILLED: Final = {ROWS: filler_of, AGGREGATES: filler_of_aggregates}
 
 # Where a plan would stand if Django alone can answer.
 _UNPLANNED: Final = None
@@ -348,9 +357,10 @@ def ask(question: Question, queryset: Any, alias: str) -> Any:
 
 
 def _plan(recipe: Recipe, question: Question, named: Named, built: Any) -> Plan | None:
-    filler = filler_of(named.compiler, built) if question is ROWS else None
+    make = _FILLED.get(question)
+    filler = None if make is None else make(named.compiler, built)
     cacheable = named.footprint(named.sql, named.params).cacheable
-    if not cacheable or (question is ROWS and filler is None):
+    if not cacheable or (make is not None and filler is None):
         return _UNPLANNED
     return Plan(recipe, named, question, built.query.zoocache.ttl, filler)
 

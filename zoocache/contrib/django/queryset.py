@@ -9,7 +9,7 @@ from django.db.models import Model, QuerySet
 from django.db.models.manager import BaseManager
 
 from zoocache.config import UNSET, Unset, check_ttl
-from zoocache.contrib.django import lazy
+from zoocache.contrib.django import lazy, starting
 from zoocache.contrib.django.lazy import LazyQuerySet
 from zoocache.contrib.django.reading import Mark, mark_of, prefetching
 
@@ -138,5 +138,5 @@ def start_of(manager: Any, ttl: float | Unset | None) -> Any:
     if type(manager).get_queryset is BaseManager.get_queryset:
         seconds = None if isinstance(ttl, Unset) else check_ttl(ttl)
         kind = caching_class(manager._queryset_class)
-        return lazy.start(kind, manager.model, manager._db, manager._hints, seconds)
+        return starting.start(kind, manager.model, manager._db, manager._hints, seconds)
     return cached(manager.get_queryset(), ttl=ttl)

@@ -107,6 +107,21 @@ class Shape:
         return self
 
 
+roots: dict[Any, Shape] = {}
+"""Those of whole models, by what starts with them. Another dict when all shapes are forgotten."""
+
+_shapes = 0
+
+
+def note_shape() -> None:
+    """There is one more; when they are too many, all are forgotten."""
+    global _shapes, roots
+    _shapes += 1
+    if _shapes > MOST_SHAPES:
+        _shapes = 0
+        roots = {}
+
+
 def _told(part: Any) -> Any:
     if isinstance(part, type):
         return ["type", part.__module__, part.__qualname__]

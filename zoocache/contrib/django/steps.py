@@ -103,7 +103,8 @@ def method_of(grow: Grow, method: Callable[..., Any]) -> Any:
     return recorded
 
 
-# What Django's get(), first() and slices do to a queryset, as methods of it
+# What Django's get(), first(), latest(), in_bulk() and the like do to a queryset before they ask,
+# as methods of it
 
 
 def _few(queryset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -129,8 +130,61 @@ def _one(queryset: Any) -> Any:
     return QuerySet.__getitem__(queryset, slice(None, 1))
 
 
+def _last(queryset: Any) -> Any:
+    """As `last` limits it."""
+    if queryset.ordered:
+        queryset = queryset.reverse()
+    else:
+        check = getattr(queryset, "_check_ordering_first_last_queryset_aggregation", None)
+        if check is not None:
+            check(method="last")
+        queryset = queryset.order_by("-pk")
+    return QuerySet.__getitem__(queryset, slice(None, 1))
+
+
+def _first_by(queryset: Any, *fields: str) -> Any:
+    """As `earliest` orders and limits it."""
+    by = fields or queryset.model._meta.get_latest_by
+    if by is None or queryset.query.is_sliced:
+        return QuerySet.earliest(queryset, *fields)  # which says what is wrong
+    clone = queryset._chain()
+    clone.query.set_limits(high=1)
+    clone.query.clear_ordering(force=True)
+    clone.query.add_ordering(*(by if isinstance(by, list | tuple) else (by,)))
+    return clone
+
+
+def _last_by(queryset: Any, *fields: str) -> Any:
+    """As `latest` does."""
+    if queryset.query.is_sliced:
+        return QuerySet.latest(queryset, *fields)
+    return _first_by(queryset.reverse(), *fields)
+
+
+def _aggregated(queryset: Any, *args: Any, **kwargs: Any) -> Any:
+    """With what `aggregate` is called with."""
+    clone = queryset._chain()
+    clone._aggregates = args, kwargs
+    return clone
+
+
+def _by_key(queryset: Any, field_name: str) -> Any:
+    """As `in_bulk` takes it; raises what that raises."""
+    QuerySet.in_bulk(queryset, [], field_name=field_name)
+    return queryset._chain()
+
+
 def _limited(queryset: Any, start: int | None, stop: int | None) -> Any:
     return QuerySet.__getitem__(queryset, slice(start, stop))
 
 
-OWN: dict[str, Callable[..., Any]] = {"_few": _few, "_one": _one, "_limited": _limited}
+OWN: dict[str, Callable[..., Any]] = {
+    "_aggregated": _aggregated,
+    "_by_key": _by_key,
+    "_few": _few,
+    "_first_by": _first_by,
+    "_last": _last,
+    "_last_by": _last_by,
+    "_limited": _limited,
+    "_one": _one,
+}
