@@ -219,14 +219,19 @@ class LazyQuerySet(QuerySet[M]):
         return None
 
     def earliest(self, *fields: Any) -> M:
-        if self._recipe is None or type(self).get is not LazyQuerySet.get:
-            return super().earliest(*fields)
-        return _only(self._first_by(*fields))  # type: ignore[no-any-return]
+        by = self._by(fields)
+        return _only(self._first_by(*by)) if by else super().earliest(*fields)
 
     def latest(self, *fields: Any) -> M:
+        by = self._by(fields)
+        return _only(self._last_by(*by)) if by else super().latest(*fields)
+
+    def _by(self, fields: tuple[Any, ...]) -> Any:
+        """What `earliest` and `latest` order by; None: Django must say."""
         if self._recipe is None or type(self).get is not LazyQuerySet.get:
-            return super().latest(*fields)
-        return _only(self._last_by(*fields))  # type: ignore[no-any-return]
+            return None
+        by = fields or self.model._meta.get_latest_by
+        return (by,) if isinstance(by, str) else by
 
     def in_bulk(self, id_list: Any = None, *, field_name: Any = "pk") -> dict[Any, M]:
         kinds = (list, tuple, set, frozenset, type(None))

@@ -144,13 +144,12 @@ def _last(queryset: Any) -> Any:
 
 def _first_by(queryset: Any, *fields: str) -> Any:
     """As `earliest` orders and limits it."""
-    by = fields or queryset.model._meta.get_latest_by
-    if by is None or queryset.query.is_sliced:
+    if queryset.query.is_sliced:
         return QuerySet.earliest(queryset, *fields)  # which says what is wrong
     clone = queryset._chain()
     clone.query.set_limits(high=1)
     clone.query.clear_ordering(force=True)
-    clone.query.add_ordering(*(by if isinstance(by, list | tuple) else (by,)))
+    clone.query.add_ordering(*fields)
     return clone
 
 
