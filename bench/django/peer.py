@@ -114,6 +114,8 @@ def shapes() -> dict[str, Callable[[], Any]]:
         "count": lambda: products.filter(category=forty).count(),
         "exists": lambda: products.filter(category=forty).exists(),
         "first": lambda: products.filter(category=forty).first(),
+        "latest": lambda: products.filter(category=forty).latest("stock"),
+        "aggregate": lambda: products.filter(category=forty).aggregate(models.Sum("stock")),
         "select_related": lambda: list(products.select_related("category").filter(category=forty)),
         "values_list": lambda: list(products.filter(category=forty).values_list("id", "name")),
         "prefetch_related": lambda: [

@@ -112,7 +112,7 @@ static bool is_listened(const struct near *near)
     return at < n;
 }
 
-/* Of a session: as it was last, or it looks anew. */
+/* Of a session: that of the raw connection that it looked at, or it looks anew. */
 static PyObject *digest_of(const struct near *near, PyObject *session)
 {
     PyObject *known = PyObject_GetAttr(session, near->names[KNOWN]), *raw = NULL, *digest = NULL;
@@ -175,6 +175,9 @@ static PyObject *planned(const struct near *near, PyObject *plan, PyObject *alia
 /* The answer to a recipe, of a queryset with this __dict__. */
 static PyObject *find(const struct near *near, PyObject *its, PyObject *recipe)
 {
+#ifdef Py_GIL_DISABLED
+    return NULL; /* nothing is kept there */
+#endif
     if (!PyTuple_Check(recipe) || PyTuple_Size(recipe) != 2)
         return NULL;
     PyObject *alias = alias_of(near, its);
