@@ -156,12 +156,16 @@ def told_event(event: Event, name: str, times: str = "") -> str:
     return f"{what}: {times}{ago:.1f} s ago by process {event.pid} ({told_cause(event.cause)})"
 
 
-def why_tag(tag: str) -> str:
-    """Tells when what a tag means was invalidated, as far back as the ring of events goes."""
+def why_tag(tag: str, told: Callable[[str], str] = str) -> str:
+    """Tells when what depends on a tag was invalidated, as far back as the ring of events goes.
+
+    `told` puts the tags of a framework into words.
+    """
     target = store.writer()
     if target is None:
         return "There is no segment: nothing is cached, and nothing was invalidated."
-    meant = {hash_of(target, one): one for one in {tag, *store.expanded(tag)}}
+    means = {above for one in store.meaning([tag]) | store.expanded(tag) for above in _path(one)}
+    meant = {hash_of(target, one): told(one) for one in means}
     meant[EVERYTHING] = "everything"
     ring = events(target)
     happened = [event for event in ring if event.tag in meant]
@@ -172,6 +176,11 @@ def why_tag(tag: str) -> str:
         lines.append(f"  {told_event(same[-1], meant[same[-1].tag], times)}")
     since = f"of the last {len(ring)} invalidations" if ring else "of no invalidation at all"
     return "\n".join([f"{tag}: {len(happened)} {since} on this host", *lines])
+
+
+def _path(tag: str) -> Iterable[str]:
+    """A tag and those above it: what depends on it falls with each of them."""
+    return itertools.accumulate(tag.split(":"), lambda above, part: f"{above}:{part}")
 
 
 def why_key(cache: Cache, key: bytes, names: Names) -> tuple[Entry, str]:

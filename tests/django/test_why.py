@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from io import StringIO
 from typing import Any
@@ -139,8 +140,27 @@ class TestTags:
         Product.objects.filter(pk=2).update(name="new")
         told = why_tag("Product:1").splitlines()[before:]
         assert any("(invalidate)" in line for line in told)
-        assert any("row:1: " in line and "(commit)" in line for line in told)
-        assert not any("row:2" in line for line in told)
+        assert any("row 1 of shop_product: " in line and "(commit)" in line for line in told)
+        assert not any("row 2" in line for line in told)
+
+    @pytest.mark.parametrize(
+        ("tag", "write", "named"),
+        [
+            ("Product:1", lambda: Product.objects.update(stock=5), "writes to unknown rows"),
+            ("Product:1", lambda: invalidate("Product"), "all of shop_product"),
+            ("Product", lambda: Product.objects.get(pk=1).save(), "any write to shop_product"),
+            ("Product:category:1", lambda: Product.objects.get(pk=1).save(), "any write to"),
+            ("Product:1", clear, "everything"),
+        ],
+    )
+    def test_what_is_above_it_counts(
+        self, tag: str, write: Callable[[], object], named: str
+    ) -> None:
+        """What depends on a row falls with a write that names no rows."""
+        before = Counter(why_tag(tag).splitlines())
+        write()
+        new = Counter(why_tag(tag).splitlines()) - before
+        assert any(line.startswith(f"  {named}") for line in new), new
 
     def test_what_happened_often_is_one_line(self) -> None:
         """Migrations and fixtures may drop everything a hundred times."""

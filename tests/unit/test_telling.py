@@ -125,3 +125,8 @@ def test_why_of_no_tag(default_cache: Cache) -> None:
         why_tag("a::b")
     store.invalidate("a:b")
     assert "1 of the last 1 invalidations" in why_tag("a:b")
+    store.invalidate("a")
+    store.invalidate("a:c")
+    told = why_tag("a:b", lambda tag: f"<{tag}>")
+    assert "2 of the last 3 invalidations" in told
+    assert [line.split()[0] for line in told.splitlines()[1:]] == ["<a:b>:", "<a>:"]

@@ -215,4 +215,4 @@ def why(what: str, key: bool) -> None:
 
         click.echo(asking.why_query(what))
     else:
-        click.echo(telling.why_tag(what))
+        click.echo(telling.why_tag(what, project.told()))

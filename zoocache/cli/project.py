@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 from zoocache.exceptions import ConfigError
 from zoocache.shm import Cache
@@ -51,6 +52,15 @@ def names_for(cache: Cache) -> Names:
     """The tags that can be named: with a Django project, those of its tables."""
     if not is_set_up():
         return Names(cache)
-    from zoocache.contrib.django import known, tags
+    from zoocache.contrib.django import known
 
-    return Names(cache, known.tags(), tags.told)
+    return Names(cache, known.tags(), told())
+
+
+def told() -> Callable[[str], str]:
+    """What puts tags into words."""
+    if not is_set_up():
+        return str
+    from zoocache.contrib.django import tags
+
+    return tags.told

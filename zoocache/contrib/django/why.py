@@ -9,12 +9,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoocache import local, notices, sites, store
+from zoocache import local, notices, sites, store, telling
 from zoocache.contrib.django import tags as orm_tags
 from zoocache.shm import Cache
 from zoocache.shm.events import Event, events, hash_of
 from zoocache.shm.explain import EVERYTHING, Entry, State
-from zoocache.telling import told_event, verdict, why_tag
+from zoocache.telling import told_event, verdict
 
 __all__ = [
     "WatchedRead",
@@ -119,6 +119,11 @@ def why(work: Any) -> str:
     if not reads:
         return "No cached query ran: use Model.cached, cached(...) or .zoocache()."
     return "\n\n".join(told(read) for read in reads)
+
+
+def why_tag(tag: str) -> str:
+    """Tells when what depends on a tag, "Product:42" say, was invalidated, by whom and why."""
+    return telling.why_tag(tag, orm_tags.told)
 
 
 def told(read: WatchedRead) -> str:
