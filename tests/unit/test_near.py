@@ -215,7 +215,7 @@ def test_nothing_is_kept_and_nothing_let_go_too_early(stage: Stage) -> None:
     held = (
         queryset._recipe, stage.shape, stage.plan, stage.plan.near, stage.plan.near[1],
         stage.here.states, stage.session, stage.session.known, stage.connection.connection,
-        stage.router.routers, stage.signals[0].receivers, ROWS, "default", None,
+        stage.router.routers, stage.signals[0].receivers, ROWS,
     )  # fmt: skip
     before = [*map(sys.getrefcount, held)]
     for _ in range(1000):

@@ -59,9 +59,10 @@ class LazyQuerySet(QuerySet[M]):
 
     if TYPE_CHECKING:
         _aggregated: Callable[..., Any]
-        _by_key: Callable[..., Any]
+        _bulk: Callable[..., Any]
         _few: Callable[..., Any]
         _first_by: Callable[..., Any]
+        _keyed: Callable[..., Any]
         _last: Callable[..., Any]
         _last_by: Callable[..., Any]
         _limited: Callable[..., Any]
@@ -234,15 +235,14 @@ class LazyQuerySet(QuerySet[M]):
         return (by,) if isinstance(by, str) else by
 
     def in_bulk(self, id_list: Any = None, *, field_name: Any = "pk") -> dict[Any, M]:
-        kinds = (list, tuple, set, frozenset, type(None))
+        kinds = (list, tuple, set, frozenset)
         known = self._recipe is not None and self._iterable_class is ModelIterable
-        if not known or type(id_list) not in kinds or len(id_list or ()) > recipes.MOST_IN_A_LIST:
+        if id_list is None and known:
+            found = self._keyed(field_name)
+        elif known and type(id_list) in kinds and 0 < len(id_list) <= recipes.MOST_IN_A_LIST:
+            found = self._bulk(**{f"{field_name}__in": tuple(id_list)})
+        else:
             return super().in_bulk(id_list, field_name=field_name)
-        found = self._by_key(field_name)
-        if id_list is not None:
-            if not id_list:
-                return {}
-            found = found.filter(**{f"{field_name}__in": tuple(id_list)})
         return {getattr(one, field_name): one for one in found}
 
     def contains(self, obj: Any) -> bool:
@@ -350,13 +350,13 @@ def record(kind: type[Any], name: str, take: Any = recipes.take_names) -> None:
     setattr(kind, name, steps.method_of(grow, method))
 
 
-for _name in ("_few", "filter", "exclude"):
+for _name in ("_bulk", "_few", "filter", "exclude"):
     record(LazyQuerySet, _name, recipes.take_conditions)
 for _name in ("_aggregated", "annotate"):
     record(LazyQuerySet, _name, recipes.take_aggregates)
 for _name in (
-    "_by_key",
     "_first_by",
+    "_keyed",
     "_last",
     "_last_by",
     "_limited",

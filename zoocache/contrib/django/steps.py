@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
-from django.db.models.query import MAX_GET_RESULTS
 
 from zoocache.contrib.django import lookups, recipes
 from zoocache.contrib.django.recipes import Call, Recipe, Shape
@@ -103,61 +102,72 @@ def method_of(grow: Grow, method: Callable[..., Any]) -> Any:
     return recorded
 
 
-# What Django's get(), first(), latest(), in_bulk() and the like do to a queryset before they ask,
-# as methods of it
+# What Django's get(), first(), latest() and the like make of a queryset before they evaluate it, as
+# methods of it: each release of Django does it in its own way, and so is asked.
+
+
+class _Evaluated(Exception):
+    def __init__(self, queryset: Any) -> None:
+        self.queryset = queryset
+
+
+def evaluated(method: Callable[..., Any], queryset: Any, *args: Any, **kwargs: Any) -> Any:
+    """The queryset that a method of Django's evaluates."""
+    kind = type(queryset)
+    probe = queryset._chain()
+    probe.__class__ = _probing(kind)
+    try:
+        method(probe, *args, **kwargs)
+    except _Evaluated as stopped:
+        found = stopped.queryset
+        found.__class__ = kind
+        return found
+    raise RuntimeError(f"{method.__qualname__}() of a {kind.__qualname__} evaluates no queryset")
+
+
+@functools.cache
+def _probing(kind: type[Any]) -> type[Any]:
+    """The class with querysets that are not evaluated."""
+
+    def _fetch_all(self: Any) -> None:
+        raise _Evaluated(self)
+
+    return type(kind.__name__, (kind,), {"_fetch_all": _fetch_all})
 
 
 def _few(queryset: Any, *args: Any, **kwargs: Any) -> Any:
     """As `get` limits it: enough rows to tell that there is more than one."""
-    queryset = QuerySet.filter(queryset, *args, **kwargs)
-    if queryset.query.can_filter() and not queryset.query.distinct_fields:
-        queryset = QuerySet.order_by(queryset)
-    queryset.query.set_limits(high=MAX_GET_RESULTS)
-    return queryset
-
-
-# Newer versions of Django leave an order alone that was cleared.
-_MAY_BE_UNORDERED = "default_ordering" in QuerySet.first.__code__.co_names
+    return evaluated(QuerySet.get, queryset, *args, **kwargs)
 
 
 def _one(queryset: Any) -> Any:
-    """As `first` limits it."""
-    if not queryset.ordered and not (_MAY_BE_UNORDERED and not queryset.query.default_ordering):
-        check = getattr(queryset, "_check_ordering_first_last_queryset_aggregation", None)
-        if check is not None:
-            check(method="first")
-        queryset = queryset.order_by("pk")
-    return QuerySet.__getitem__(queryset, slice(None, 1))
+    return evaluated(QuerySet.first, queryset)
 
 
 def _last(queryset: Any) -> Any:
-    """As `last` limits it."""
-    if queryset.ordered:
-        queryset = queryset.reverse()
-    else:
-        check = getattr(queryset, "_check_ordering_first_last_queryset_aggregation", None)
-        if check is not None:
-            check(method="last")
-        queryset = queryset.order_by("-pk")
-    return QuerySet.__getitem__(queryset, slice(None, 1))
+    return evaluated(QuerySet.last, queryset)
 
 
 def _first_by(queryset: Any, *fields: str) -> Any:
-    """As `earliest` orders and limits it."""
-    if queryset.query.is_sliced:
-        return QuerySet.earliest(queryset, *fields)  # which says what is wrong
-    clone = queryset._chain()
-    clone.query.set_limits(high=1)
-    clone.query.clear_ordering(force=True)
-    clone.query.add_ordering(*fields)
-    return clone
+    return evaluated(QuerySet.earliest, queryset, *fields)
 
 
 def _last_by(queryset: Any, *fields: str) -> Any:
-    """As `latest` does."""
-    if queryset.query.is_sliced:
-        return QuerySet.latest(queryset, *fields)
-    return _first_by(queryset.reverse(), *fields)
+    return evaluated(QuerySet.latest, queryset, *fields)
+
+
+def _keyed(queryset: Any, field_name: str) -> Any:
+    return evaluated(QuerySet.in_bulk, queryset, field_name=field_name)
+
+
+def _bulk(queryset: Any, **condition: tuple[Any, ...]) -> Any:
+    """As `in_bulk` finds some keys, which are given as to `filter`: `pk__in=keys`."""
+    ((lookup, keys),) = condition.items()
+    return evaluated(QuerySet.in_bulk, queryset, keys, field_name=lookup.removesuffix("__in"))
+
+
+def _limited(queryset: Any, start: int | None, stop: int | None) -> Any:
+    return QuerySet.__getitem__(queryset, slice(start, stop))
 
 
 def _aggregated(queryset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -167,23 +177,9 @@ def _aggregated(queryset: Any, *args: Any, **kwargs: Any) -> Any:
     return clone
 
 
-def _by_key(queryset: Any, field_name: str) -> Any:
-    """As `in_bulk` takes it; raises what that raises."""
-    QuerySet.in_bulk(queryset, [], field_name=field_name)
-    return queryset._chain()
-
-
-def _limited(queryset: Any, start: int | None, stop: int | None) -> Any:
-    return QuerySet.__getitem__(queryset, slice(start, stop))
-
-
 OWN: dict[str, Callable[..., Any]] = {
-    "_aggregated": _aggregated,
-    "_by_key": _by_key,
-    "_few": _few,
-    "_first_by": _first_by,
-    "_last": _last,
-    "_last_by": _last_by,
-    "_limited": _limited,
-    "_one": _one,
-}
+    method.__name__: method
+    for method in (
+        _aggregated, _bulk, _few, _first_by, _keyed, _last, _last_by, _limited, _one,
+    )
+}  # fmt: skip
