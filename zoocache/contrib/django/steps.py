@@ -113,7 +113,7 @@ class _Evaluated(Exception):
 
 def evaluated(method: Callable[..., Any], queryset: Any, *args: Any, **kwargs: Any) -> Any:
     """The queryset that a method of Django's evaluates."""
-    kind = type(queryset)
+    kind: Any = type(queryset)
     probe = queryset._chain()
     probe.__class__ = _probing(kind)
     try:
