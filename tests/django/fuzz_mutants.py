@@ -243,7 +243,7 @@ def _published_at_the_statement(patch: Patch) -> None:
             return original(self, *rest)
         finally:
             self.written.publish()
-            self.written.tags.clear()
+            self.written.tags = frozenset()
 
     patch.setattr(connection.ConnectionState, "_write", write)
 

@@ -12,11 +12,11 @@ everything happens as if they were not there, under keys of their own.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import get_ident
 from typing import Any
 
 from zoocache import local
@@ -76,7 +76,7 @@ class Transactions:
 
     def calm(self) -> None:
         """Looks whether all of that is over."""
-        if self.connection._thread_ident != threading.get_ident():
+        if self.connection._thread_ident != get_ident():
             return  # what its own thread is at cannot be seen from here
         self._alone = False
         (local.busy.discard if self._is_usual() else local.busy.add)(self._token)
@@ -185,7 +185,7 @@ class Transactions:
         self._alone = True
         # Nothing was open when this last looked (see `calm`), and nothing has begun since.
         usual = self._token not in local.busy
-        if not (commits and usual and self.connection._thread_ident == threading.get_ident()):
+        if not (commits and usual and self.connection._thread_ident == get_ident()):
             self._alone = False
         self._remember(written, roots)
         local.busy.add(self._token)  # as `stir` does, and leaves `_alone` as it is
