@@ -10,7 +10,7 @@
 
 /* The types, of one interpreter: the module's state. */
 struct types {
-    PyTypeObject *level, *map, *entry, *gate, *memo, *filling, *step, *intent;
+    PyTypeObject *level, *map, *entry, *gate, *memo, *filling, *step, *update, *intent;
 };
 
 struct map;
@@ -83,6 +83,9 @@ PyObject *zoo_with_dict(PyTypeObject *type, PyObject *name, PyObject *dict);
 
 /* zoo_step.c */
 extern PyType_Spec zoo_step_spec;
+
+/* zoo_update.c */
+extern PyType_Spec zoo_update_spec;
 
 /* zoo_intent_door.c */
 extern PyType_Spec zoo_intent_spec;

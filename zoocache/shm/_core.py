@@ -30,3 +30,5 @@ Filling: Any = _door.Filling
 """See csrc/python/zoo_filling.c."""
 Step: Any = _door.Step
 """See csrc/python/zoo_step.c."""
+Update: Any = _door.Update
+"""See csrc/python/zoo_update.c."""

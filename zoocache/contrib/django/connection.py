@@ -75,8 +75,8 @@ class ConnectionState(Visibility):
         compiler: Any,
         written: AbstractSet[str],
         roots: AbstractSet[str] | None,
-        run: Callable[[], Any],
         learned: Callable[[Any], Iterable[str]] | None,
+        run: Callable[[], Any],
     ) -> Any:
         """Runs an ORM write of the given tags; `learned` gives more from its result.
 
@@ -87,18 +87,20 @@ class ConnectionState(Visibility):
         if self.begun or self.written.owed:
             self.settle()
 
-        def learning() -> Any:
-            result = run()
-            self.soil(learned(result), ())  # type: ignore[misc]
-            return result
-
         depth, outer = self._depth, self._chunked
         compiler.as_sql = partial(self._compile, compiler.as_sql)
         try:
-            return self._write(written, roots, run if learned is None else learning)
+            if learned is not None:
+                run = partial(self._learn, run, learned)
+            return self._write(written, roots, run)
         finally:
             del compiler.as_sql
             self._depth, self._chunked = depth, outer
+
+    def _learn(self, run: Callable[[], Any], learned: Callable[[Any], Iterable[str]]) -> Any:
+        result = run()
+        self.soil(learned(result), ())
+        return result
 
     def _compile(self, as_sql: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Makes the SQL of a write: what runs from now on, until the write is over, is that.

@@ -112,7 +112,9 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if self._zoocache_writing:
             # Inside an update the frame is open already: this is its super() call.
-            return original(self, result_type, chunked_fetch, *args, **kwargs)
+            if args or kwargs:
+                return original(self, result_type, chunked_fetch, *args, **kwargs)
+            return original(self, result_type, chunked_fetch)
 
         run = partial(original, self, result_type, chunked_fetch, *args, **kwargs)
         if isinstance(self, writing.WRITE_COMPILERS):
@@ -146,20 +148,19 @@ def _select(compiler: Any, run: Callable[[], Any], chunked: bool) -> Any:
 def _write(compiler: Any, run: Callable[[], Any]) -> Any:
     compiler._zoocache_writing = True
     try:
-        connection = compiler.connection
-        state = getattr(connection, "_zoocache_hooked", None) or hook_connection(connection)
-        written, roots = writing.written_by(compiler)
-        learned = writing.learning(compiler) if isinstance(compiler, SQLInsertCompiler) else None
-        return state.write(compiler, written, roots, run, learned)
+        state = hook_connection(compiler.connection)
+        written, roots, learned = writing.written_by(compiler)
+        return state.write(compiler, written, roots, learned, run)
     finally:
         compiler._zoocache_writing = False
 
 
 def hook_connection(connection: Any) -> ConnectionState:
     """Hooks one DatabaseWrapper, once; reconnecting keeps what hangs on it."""
-    hooked: ConnectionState | None = getattr(connection, "_zoocache_hooked", None)
-    if hooked is not None:
-        return hooked
+    try:
+        return connection._zoocache_hooked  # type: ignore[no-any-return]
+    except AttributeError:
+        pass
     state = connection._zoocache_hooked = state_of(connection)
     connection.execute_wrappers.insert(0, state.wrapper)  # outermost
     commit, rollback = connection._commit, connection._rollback
