@@ -118,7 +118,7 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
 
         run = partial(original, self, result_type, chunked_fetch, *args, **kwargs)
         if isinstance(self, writing.WRITE_COMPILERS):
-            return _write(self, run)
+            return hook_connection(self.connection).write(self, run)
         execute = partial(_select, self, run, chunked_fetch)
         mark = mark_of(self.query)
         if mark is not None:
@@ -136,23 +136,14 @@ def _seeing_write(original: Callable[..., Any]) -> Callable[..., Any]:
     def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self._zoocache_writing:
             return original(self, *args, **kwargs)
-        return _write(self, partial(original, self, *args, **kwargs))
+        run = partial(original, self, *args, **kwargs)
+        return hook_connection(self.connection).write(self, run)
 
     return execute_sql
 
 
 def _select(compiler: Any, run: Callable[[], Any], chunked: bool) -> Any:
     return hook_connection(compiler.connection).statement(run, chunked=chunked)
-
-
-def _write(compiler: Any, run: Callable[[], Any]) -> Any:
-    compiler._zoocache_writing = True
-    try:
-        state = hook_connection(compiler.connection)
-        written, roots, learned = writing.written_by(compiler)
-        return state.write(compiler, written, roots, learned, run)
-    finally:
-        compiler._zoocache_writing = False
 
 
 def hook_connection(connection: Any) -> ConnectionState:

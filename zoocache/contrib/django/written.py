@@ -99,7 +99,8 @@ class Written:
         """Announces what the next statement may commit; None: everything."""
         tags = None if written is None else frozenset(written)
         self.owed = True
-        commits.announce(self._announcements, tags, *session)
+        name, quarantine = session
+        commits.announce(self._announcements, tags, name, quarantine)
         self.owed = True
         if points.hook is not None:
             points.reach("commit:announced")
