@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Protocol
 
 from zoocache import store
 from zoocache.exceptions import ZooCacheError
@@ -15,57 +16,96 @@ from zoocache.shm.intent import MOST_TAGS, End, Intent
 
 logger = logging.getLogger("zoocache.commits")
 
+_UNKNOWN = End.UNKNOWN  # to ask an enum takes longer than a call
+
+
+class Announced(Protocol):
+    """One who can settle what was announced: an Intent, mostly, or an Announcement."""
+
+    tags: frozenset[str] | None
+    session: str
+    quarantine: float
+
+    def settle(self, end: End, /) -> bool: ...
+
+
+def announce(
+    announced: list[Announced], tags: frozenset[str] | None, session: str, quarantine: float
+) -> None:
+    """Announces the tags of a commit; None: everything. Raises nothing.
+
+    Who can settle that is in the list before anybody is told: whatever exception comes in
+    between, it will be settled.
+    """
+    try:
+        target = store.cache()
+        few = tags is None or len(tags) <= MOST_TAGS
+        if few and target is not None and target.announce(announced, tags, session, quarantine):
+            return
+    except ZooCacheError as error:
+        _not_announced(error)
+        return
+    announcement = Announcement(tags, session=session, quarantine=quarantine)
+    announced.append(announcement)
+    announcement.make()
+
+
+def settle(announced: Iterable[Announced], end: End) -> None:
+    """Invalidates the tags, in every process, and ends the announcements.
+
+    Raises nothing. After an asynchronous exception it can be done again.
+    """
+    for one in announced:
+        if not one.settle(end):
+            other = Announcement(one.tags, session=one.session, quarantine=one.quarantine)
+            other.settle(end)
+
 
 class Announcement:
-    """The tags of one commit; None: everything.
+    """The tags of one commit; None: everything. It can be made in any segment.
 
     Where they are too many for an announcement, it is their roots that are
     announced, and the tags that are invalidated.
     """
 
-    __slots__ = ("_announced", "_intents", "_quarantine", "_session", "tags")
+    __slots__ = ("_announced", "_intents", "quarantine", "session", "tags")
 
     def __init__(self, tags: frozenset[str] | None, *, session: str, quarantine: float) -> None:
         self.tags = tags
+        self.session = session
+        self.quarantine = quarantine
         self._announced = tags if tags is None or len(tags) <= MOST_TAGS else _few(tags)
-        self._session = session
-        self._quarantine = quarantine
-        self._intents: tuple[Intent, ...] = ()
+        self._intents: list[Intent] = []
 
     def make(self) -> None:
         """Announces, in the segment and in one that is replacing it. Raises nothing."""
         try:
             for _ in range(store.MOST_SUCCESSORS):
                 target = store.cache() or store.writer()
-                if target is None:
-                    return
-                intent = target.intent()
-                self._intents += (intent,)
-                if intent.announce(self._announced, self._session, self._quarantine):
+                if target is None or target.announce(
+                    self._intents, self._announced, self.session, self.quarantine
+                ):
                     return
                 target.segment.note_retired()
         except ZooCacheError as error:
-            # The invalidation meets the same, and says so for each write.
-            logger.debug("a commit was not announced: %s", error)
+            _not_announced(error)
 
-    def settle(self, end: End) -> None:
-        """Invalidates the tags, in every process, and ends the announcement.
-
-        Raises nothing. After an asynchronous exception it can be done again.
-        """
-        if self._announced is self.tags or end is End.UNKNOWN:
+    def settle(self, end: End) -> bool:
+        """Like the function; True."""
+        if self._announced is self.tags or end is _UNKNOWN:
             told = bool(self._intents)
             for intent in self._intents:  # each of them
                 told = intent.settle(end) and told
             if not told:
-                if end is End.UNKNOWN:
+                if end is _UNKNOWN:
                     self._announce_anew()
                 bump(self.tags)
         else:
             bump(self.tags)  # they are finer than what was announced
             for intent in self._intents:
                 intent.settle(End.ROLLED_BACK)
-        self._intents = ()
+        self._intents = []
+        return True
 
     def _announce_anew(self) -> None:
         """The quarantine is in a segment that was replaced, or there was no lane for it."""
@@ -78,6 +118,11 @@ class Announcement:
 def _few(tags: frozenset[str]) -> frozenset[str] | None:
     roots = frozenset(tag.partition(":")[0] for tag in tags)
     return roots if len(roots) <= MOST_TAGS else None
+
+
+def _not_announced(error: ZooCacheError) -> None:
+    # The invalidation meets the same, and says so for each write.
+    logger.debug("a commit was not announced: %s", error)
 
 
 def bump(tags: Iterable[str] | None) -> None:

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from zoocache import config, local, notices, sites
@@ -51,7 +52,8 @@ class Guard(NamedTuple):
     is busy (zoocache.local)."""
 
 
-class _State(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _State:
     generation: int
     cache: Cache | None
     settings: config.Settings

@@ -102,6 +102,8 @@ static PyMethodDef operations[] = {
      "set_many({key: value}, *, ttl=None, tags=()) -> {key: Outcome}"},
     {"invalidate", FAST(zoo_door_invalidate), METH_FASTCALL, "invalidate(*tags)"},
     {"intent", zoo_door_intent, METH_NOARGS, "intent() -> Intent"},
+    {"announce", FAST(zoo_door_announce), METH_FASTCALL,
+     "announce(list, tags, session, quarantine) -> bool: is the segment not retired?"},
 };
 enum { OPERATIONS = sizeof operations / sizeof *operations };
 

@@ -44,6 +44,7 @@ PyObject *zoo_door_get_many(PyObject *self, PyObject *keys);
 
 /* zoo_intent_door.c */
 PyObject *zoo_door_intent(PyObject *self, PyObject *unused);
+PyObject *zoo_door_announce(PyObject *self, PyObject *const *args, Py_ssize_t n);
 
 /* zoo_door_write.c */
 PyObject *zoo_door_set(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names);

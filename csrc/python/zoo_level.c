@@ -414,7 +414,8 @@ int zoo_level_exec(PyObject *module)
     types->filling = types->memo == NULL ? NULL : add_type(module, &zoo_filling_spec, true);
     types->step = types->filling == NULL ? NULL : add_type(module, &zoo_step_spec, true);
     types->near = types->step == NULL ? NULL : add_type(module, &zoo_near_spec, true);
-    types->intent = types->near == NULL ? NULL : add_type(module, &zoo_intent_spec, false);
+    types->update = types->near == NULL ? NULL : add_type(module, &zoo_update_spec, true);
+    types->intent = types->update == NULL ? NULL : add_type(module, &zoo_intent_spec, false);
     return types->intent == NULL ? -1 : 0;
 }
 
@@ -431,6 +432,7 @@ int zoo_level_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(types->filling);
     Py_VISIT(types->step);
     Py_VISIT(types->near);
+    Py_VISIT(types->update);
     Py_VISIT(types->intent);
     return 0;
 }
@@ -448,6 +450,7 @@ int zoo_level_clear(PyObject *module)
     Py_CLEAR(types->filling);
     Py_CLEAR(types->step);
     Py_CLEAR(types->near);
+    Py_CLEAR(types->update);
     Py_CLEAR(types->intent);
     return 0;
 }

@@ -10,7 +10,7 @@
 
 /* The types, of one interpreter: the module's state. */
 struct types {
-    PyTypeObject *level, *map, *entry, *gate, *memo, *filling, *step, *near, *intent;
+    PyTypeObject *level, *map, *entry, *gate, *memo, *filling, *step, *near, *update, *intent;
 };
 
 struct map;
@@ -87,6 +87,9 @@ extern PyType_Spec zoo_step_spec;
 
 /* zoo_near.c */
 extern PyType_Spec zoo_near_spec;
+
+/* zoo_update.c */
+extern PyType_Spec zoo_update_spec;
 
 /* zoo_intent_door.c */
 extern PyType_Spec zoo_intent_spec;

@@ -40,8 +40,8 @@ def _writes_lose(lost: Callable[[Any, str], bool]) -> Mutate:
         original = writing.written_by
 
         def written_by(compiler: Any) -> Any:
-            written, roots = original(compiler)
-            return {tag for tag in written if not lost(compiler, tag)}, roots
+            written, *rest = original(compiler)
+            return {tag for tag in written if not lost(compiler, tag)}, *rest
 
         patch.setattr(writing, "written_by", written_by)
 
@@ -243,7 +243,7 @@ def _published_at_the_statement(patch: Patch) -> None:
             return original(self, *rest)
         finally:
             self.written.publish()
-            self.written.tags.clear()
+            self.written.tags = frozenset()
 
     patch.setattr(connection.ConnectionState, "_write", write)
 

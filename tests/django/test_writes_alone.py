@@ -12,8 +12,7 @@ from django.db.models import Value
 from django.test.utils import override_settings
 from shop.models import Category
 
-from zoocache import local, points, store
-from zoocache.commits import Announcement
+from zoocache import commits, local, points, store
 from zoocache.contrib.django.connection import state_of
 from zoocache.contrib.django.transactions import Transactions
 from zoocache.shm.intent import End, quarantined
@@ -241,15 +240,15 @@ def test_what_begins_when_it_has_been_told(
     state: Any, alone: list[Any], elsewhere: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A signal handler, say, that begins a transaction, and is not done with it."""
-    settle = Announcement.settle
+    settle = commits.settle
 
-    def settling(self: Announcement, end: End) -> None:
+    def settling(announced: Any, end: End) -> None:
         monkeypatch.undo()
-        settle(self, end)
+        settle(announced, end)
         state.manual = True
         state.stir()
 
-    monkeypatch.setattr(Announcement, "settle", settling)
+    monkeypatch.setattr(commits, "settle", settling)
     rename("new")
     assert is_busy(state)
     state.manual = False

@@ -154,7 +154,7 @@ class Nursery:
         if die_at == "bumped":
             commits.bump = _then_die(commits.bump)
         if die_at == "settled":
-            commits.Announcement.settle = _then_die(commits.Announcement.settle)
+            commits.settle = _then_die(commits.settle)
         WRITES[how](value, pk)
 
     def _read(self, pk: int, die_at: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import pytest
 
-from zoocache import store
+from zoocache import commits, store
 from zoocache.commits import Announcement
 from zoocache.exceptions import TagError
 from zoocache.shm import Cache, resize
-from zoocache.shm.intent import End, quarantined, resolve
+from zoocache.shm.intent import MOST_TAGS, End, quarantined, resolve
 
 MOST_LANES = 64
 
@@ -80,3 +83,59 @@ def test_tags_and_times_of_every_kind(default_cache: Cache) -> None:
         default_cache.intent().announce(["a"], "")
     default_cache.fill("row", b"new", default_cache.stamp(), tags=["a:b"])
     assert default_cache.get("row") == b"new"
+
+
+def test_one_is_in_the_list_before_it_is_made(default_cache: Cache) -> None:
+    listed: list[Any] = []
+    tags, session, quarantine = frozenset(["a:b"]), "session 7", 60.0
+    given = [tags, session, quarantine]
+    counts = [*map(sys.getrefcount, given)]
+    assert default_cache.announce(listed, tags, session, quarantine)
+    (intent,) = listed
+    assert [intent.tags, intent.session, intent.quarantine] == given
+    assert intent.tags is tags
+    default_cache.fill("row", b"old", default_cache.stamp(), tags=["a:b"])
+    assert default_cache.get("row") is None
+    assert intent.settle(End.COMMITTED)
+    with pytest.raises(TagError):
+        default_cache.announce(listed, frozenset(["a::b"]), session, quarantine)
+    assert not listed.pop().settle(End.COMMITTED)  # whoever finds it there invalidates its tags
+    for wrong in [
+        ((), tags, session, quarantine),
+        (listed, 5, session, quarantine),
+        (listed, tags, b"", quarantine),
+        (listed, tags, session, "1"),
+        (listed, tags, session),
+    ]:
+        with pytest.raises(TypeError):
+            default_cache.announce(*wrong)  # type: ignore[arg-type]
+    assert listed == [intent]
+    listed.clear()
+    del intent, wrong
+    assert [*map(sys.getrefcount, given)] == counts
+
+
+def is_served(tags: list[str] | None) -> bool:
+    cache = store.cache()
+    assert cache is not None
+    cache.fill("row", b"old", cache.stamp(), tags=["row"] if tags is None else tags[:1])
+    return cache.get("row") is not None
+
+
+@pytest.mark.parametrize("end", [End.COMMITTED, End.UNKNOWN])
+@pytest.mark.parametrize("tags", [["row"], None, [f"row:{n}" for n in range(MOST_TAGS + 1)]])
+def test_a_commit_in_a_segment_that_was_replaced(
+    default_cache: Cache, tags: list[str] | None, end: End
+) -> None:
+    """Before it is announced, and again before it is settled."""
+    name, listed = default_cache.segment.name, []  # type: ignore[var-annotated]
+    resize(name, 1 << 20, wait=0)
+    commits.announce(listed, None if tags is None else frozenset(tags), "session 7", 60.0)
+    assert not is_served(tags)
+    resize(name, 2 << 20, wait=0)
+    commits.settle(listed, end)
+    cache = store.cache()
+    assert cache is not None
+    assert cache.get("row") is None
+    assert bool(quarantined(cache)) == (end is End.UNKNOWN)
+    commits.settle(listed, End.COMMITTED)  # again, after an exception

@@ -32,3 +32,5 @@ Step: Any = _door.Step
 """See csrc/python/zoo_step.c."""
 Near: Any = _door.Near
 """See csrc/python/zoo_near.c."""
+Update: Any = _door.Update
+"""See csrc/python/zoo_update.c."""

@@ -132,6 +132,8 @@ class Cache:
     """
     intent: Callable[[], Intent]
     """A commit that is to be announced."""
+    announce: Callable[[list[Any], Iterable[str] | None, str, float], bool]
+    """Adds an Intent to the list, and announces it as its own `announce` does."""
     invalidate: Callable[..., None]
     """Makes stale, in every process, all that depends on one of these tags and was begun before."""
 

@@ -32,7 +32,12 @@ class Intent(Protocol):
 
     `Cache.intent()` makes one, which is not announced yet: so an asynchronous exception
     cannot come between the announcement and the only one who can settle it.
+    `Cache.announce` does both, and has it in a list before anybody is told.
     """
+
+    tags: Iterable[str] | None
+    session: str
+    quarantine: float
 
     def announce(self, tags: Iterable[str] | None, session: str, quarantine: float, /) -> bool:
         """False if the segment was retired: its successor must be told, too.

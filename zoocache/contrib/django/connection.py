@@ -17,7 +17,7 @@ from django.db import connections
 
 from zoocache import store
 from zoocache.cacheable import Frame, current_frame
-from zoocache.contrib.django import tags
+from zoocache.contrib.django import tags, writing
 from zoocache.contrib.django.cursors import watch_end, watch_rows
 from zoocache.contrib.django.databases import text_of
 from zoocache.contrib.django.lexer import Effect, Kind, effect_of
@@ -70,35 +70,29 @@ class ConnectionState(Visibility):
         finally:
             self._depth, self._chunked = depth, outer
 
-    def write(
-        self,
-        compiler: Any,
-        written: AbstractSet[str],
-        roots: AbstractSet[str] | None,
-        run: Callable[[], Any],
-        learned: Callable[[Any], Iterable[str]] | None,
-    ) -> Any:
-        """Runs an ORM write of the given tags; `learned` gives more from its result.
-
-        `roots` are those of the tables that it may change; None: any.
-        """
-        if self.connection.connection is None:  # nobody knows then what autocommit is
-            self.connection.ensure_connection()
-        if self.begun or self.written.owed:
-            self.settle()
-
-        def learning() -> Any:
-            result = run()
-            self.soil(learned(result), ())  # type: ignore[misc]
-            return result
-
+    def write(self, compiler: Any, run: Callable[[], Any]) -> Any:
+        """Runs an ORM write, whose compiler says of itself meanwhile that it is writing."""
         depth, outer = self._depth, self._chunked
         compiler.as_sql = partial(self._compile, compiler.as_sql)
         try:
-            return self._write(written, roots, run if learned is None else learning)
+            compiler._zoocache_writing = True
+            written, roots, learned = writing.written_by(compiler)
+            if learned is not None:
+                run = partial(self._learn, run, learned)
+            if self.connection.connection is None:  # nobody knows then what autocommit is
+                self.connection.ensure_connection()
+            if self.begun or self.written.owed:
+                self.settle()
+            return self._write(written, roots, run)
         finally:
+            compiler._zoocache_writing = False
             del compiler.as_sql
             self._depth, self._chunked = depth, outer
+
+    def _learn(self, run: Callable[[], Any], learned: Callable[[Any], Iterable[str]]) -> Any:
+        result = run()
+        self.soil(learned(result), ())
+        return result
 
     def _compile(self, as_sql: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Makes the SQL of a write: what runs from now on, until the write is over, is that.

@@ -51,7 +51,7 @@ def driver_in_transaction(connection: Any) -> bool:
         return False
     if connection.vendor == "sqlite":
         try:
-            return bool(raw.in_transaction)
+            return raw.in_transaction  # type: ignore[no-any-return]
         except raw.ProgrammingError:
             return False  # somebody has closed it below Django
     if connection.vendor == "postgresql":

@@ -25,7 +25,7 @@ MAX_PINS = 256
 MAX_ROWS = 256
 MAX_HELD = 512
 
-_ONE = {
+EQUALITIES = {
     lookups.Exact,
     getattr(lookups, "IntegerFieldExact", lookups.Exact),  # from Django 5 on
     related_lookups.RelatedExact,
@@ -58,7 +58,7 @@ def pins_of(where: Any, alias: str) -> list[Pin]:
     pins = []
     for leaf in where.children:
         kind = type(leaf)
-        if kind in _ONE:
+        if kind in EQUALITIES:
             values = [leaf.rhs]
         elif kind in _MANY:
             if not isinstance(leaf.rhs, (list, tuple, set, frozenset)):
@@ -72,21 +72,6 @@ def pins_of(where: Any, alias: str) -> list[Pin]:
         if type(column) is Col and column.alias == alias and _are_plain(values):
             pins.append(Pin(column.target, values))
     return pins
-
-
-def only_pin(query: Any, field: Any) -> Any:
-    """The value of a WHERE that is one equality of the column, on a query's only alias, as it is;
-    None: ask `pins_of`."""
-    where, aliases = query.where, query.alias_map
-    if len(aliases) != 1 or len(where.children) != 1 or where.negated or where.connector != AND:
-        return None
-    (leaf,) = where.children
-    if type(leaf) not in _ONE:
-        return None
-    column = leaf.lhs
-    if type(column) is not Col or column.target is not field or column.alias not in aliases:
-        return None
-    return leaf.rhs
 
 
 def _are_plain(values: list[Any]) -> bool:

@@ -112,11 +112,13 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if self._zoocache_writing:
             # Inside an update the frame is open already: this is its super() call.
-            return original(self, result_type, chunked_fetch, *args, **kwargs)
+            if args or kwargs:
+                return original(self, result_type, chunked_fetch, *args, **kwargs)
+            return original(self, result_type, chunked_fetch)
 
         run = partial(original, self, result_type, chunked_fetch, *args, **kwargs)
         if isinstance(self, writing.WRITE_COMPILERS):
-            return _write(self, run)
+            return hook_connection(self.connection).write(self, run)
         execute = partial(_select, self, run, chunked_fetch)
         mark = mark_of(self.query)
         if mark is not None:
@@ -134,7 +136,8 @@ def _seeing_write(original: Callable[..., Any]) -> Callable[..., Any]:
     def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self._zoocache_writing:
             return original(self, *args, **kwargs)
-        return _write(self, partial(original, self, *args, **kwargs))
+        run = partial(original, self, *args, **kwargs)
+        return hook_connection(self.connection).write(self, run)
 
     return execute_sql
 
@@ -143,23 +146,12 @@ def _select(compiler: Any, run: Callable[[], Any], chunked: bool) -> Any:
     return hook_connection(compiler.connection).statement(run, chunked=chunked)
 
 
-def _write(compiler: Any, run: Callable[[], Any]) -> Any:
-    compiler._zoocache_writing = True
-    try:
-        connection = compiler.connection
-        state = getattr(connection, "_zoocache_hooked", None) or hook_connection(connection)
-        written, roots = writing.written_by(compiler)
-        learned = writing.learning(compiler) if isinstance(compiler, SQLInsertCompiler) else None
-        return state.write(compiler, written, roots, run, learned)
-    finally:
-        compiler._zoocache_writing = False
-
-
 def hook_connection(connection: Any) -> ConnectionState:
     """Hooks one DatabaseWrapper, once; reconnecting keeps what hangs on it."""
-    hooked: ConnectionState | None = getattr(connection, "_zoocache_hooked", None)
-    if hooked is not None:
-        return hooked
+    try:
+        return connection._zoocache_hooked  # type: ignore[no-any-return]
+    except AttributeError:
+        pass
     state = connection._zoocache_hooked = state_of(connection)
     connection.execute_wrappers.insert(0, state.wrapper)  # outermost
     commit, rollback = connection._commit, connection._rollback

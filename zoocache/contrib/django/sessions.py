@@ -44,6 +44,7 @@ class OwnSession:
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
+        self._ends_with_process = connection.vendor == "sqlite"
         self.foreign = False
         """Did SQL change what it sees? Then the settings do not tell."""
         self._raw: Any = None
@@ -99,10 +100,9 @@ class OwnSession:
         raw = self._raw
         if (raw is None or raw is not self.connection.connection) and self._is_another():
             self._look_anew()
-        # SQLite's work ends with its process.
-        quarantine = 0 if self.connection.vendor == "sqlite" else options().quarantine
+        quarantine = 0 if self._ends_with_process else options().quarantine
         known = self._named
-        if known is None or known.quarantine != quarantine:
+        if known is None or known[1] != quarantine:  # by its name takes longer
             known = Session(name_of(self.connection, self._identity), quarantine)
             self._named = known
         return known

@@ -12,11 +12,11 @@ everything happens as if they were not there, under keys of their own.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import get_ident
 from typing import Any
 
 from zoocache import local
@@ -76,7 +76,7 @@ class Transactions:
 
     def calm(self) -> None:
         """Looks whether all of that is over."""
-        if self.connection._thread_ident != threading.get_ident():
+        if self.connection._thread_ident != get_ident():
             return  # what its own thread is at cannot be seen from here
         self._alone = False
         (local.busy.discard if self._is_usual() else local.busy.add)(self._token)
@@ -180,15 +180,15 @@ class Transactions:
         self, written: Iterable[str], roots: Iterable[str] | None, run: Callable[[], Any]
     ) -> Any:
         """Runs a write of any kind. Inside a transaction, COMMIT publishes it."""
+        connection, token = self.connection, self._token
         commits = self._commits_itself()
         # First it is, then it is looked for: a signal handler that begins something takes it back.
         self._alone = True
         # Nothing was open when this last looked (see `calm`), and nothing has begun since.
-        usual = self._token not in local.busy
-        if not (commits and usual and self.connection._thread_ident == threading.get_ident()):
+        if not commits or token in local.busy or connection._thread_ident != get_ident():
             self._alone = False
         self._remember(written, roots)
-        local.busy.add(self._token)  # as `stir` does, and leaves `_alone` as it is
+        local.busy.add(token)  # as `stir` does, and leaves `_alone` as it is
         may_commit = commits or self._may_commit_unseen(roots)
         if may_commit:
             self.written.announce(None if roots is None else written, self.session.named())
@@ -198,11 +198,11 @@ class Transactions:
             return run()
         except BaseException as error:
             self._alone = False
-            end = end_of(self.connection, error)
+            end = end_of(connection, error)
             raise
         finally:  # after an error too: the statement may have taken effect
             self._writing -= 1
-            if self._alone and driver_in_transaction(self.connection):
+            if self._alone and driver_in_transaction(connection):
                 self._begin(None)  # below Django: nobody knows when
             if self._alone:
                 self._over_alone()

@@ -16,36 +16,40 @@ from typing import Any
 from django.apps import apps
 from django.db.models import ForeignKey, IntegerField
 from django.db.models.constants import OnConflict
+from django.db.models.expressions import Col
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 
 from zoocache.contrib.django import tags
-from zoocache.contrib.django.dependencies import is_exact_key, only_pin, pins_of
+from zoocache.contrib.django.dependencies import EQUALITIES, is_exact_key, pins_of
 from zoocache.contrib.django.meta import has_signals
 from zoocache.contrib.django.registry import cascaded, perhaps_views
+from zoocache.shm import _core
+
+_MOST_KEYS = 64  # of one table, in an Update
 
 WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
 
 
-def written_by(compiler: Any) -> tuple[set[str], AbstractSet[str] | None]:
+Learn = Callable[[Any], Iterable[str]]
+
+
+def written_by(compiler: Any) -> tuple[AbstractSet[str], AbstractSet[str] | None, Learn | None]:
     """The tags of a write that is about to run, and the roots of the tables that it changes, with
-    those that the database cascades to; None: any table.
+    those that the database cascades to; None: any table. And what gives more tags of an INSERT
+    when its result is there.
     """
     query = compiler.query
     keys, fine = _keys(query.model._meta), has_signals(query.model)
     if isinstance(compiler, SQLUpdateCompiler):
-        return _update_tags(query, keys) if fine else {keys.root}, keys.roots
+        return _update_tags(query, keys) if fine else {keys.root}, keys.roots, None
     if isinstance(compiler, SQLInsertCompiler):
-        return _insert_tags(query, keys) if fine else {keys.root}, keys.roots
+        made = partial(_made, compiler)
+        return _insert_tags(query, keys) if fine else {keys.root}, keys.roots, made
     tables = cascaded(query.model, set())
     below = {tags.root(table) for table in tables}
     found = {*_pinned_rows(query, keys.pk), keys.any} if fine else {keys.root}
     known = keys.roots is not None and not perhaps_views(tables)
-    return found | below, below | {keys.root} if known else None
-
-
-def learning(compiler: Any) -> Callable[[Any], Iterable[str]]:
-    """What gives more tags of an INSERT when its result is there."""
-    return partial(_made, compiler)
+    return found | below, below | {keys.root} if known else None, None
 
 
 def _made(compiler: Any, result: Any) -> set[str]:
@@ -73,15 +77,15 @@ def _insert_tags(query: Any, keys: _Keys) -> set[str]:
     return found
 
 
-def _update_tags(query: Any, keys: _Keys) -> set[str]:
+def _update_tags(query: Any, keys: _Keys) -> AbstractSet[str]:
+    if keys.update is not None:  # as save() makes it, mostly
+        quickly: frozenset[str] | None = keys.update.tags(query)
+        if quickly is not None:
+            return quickly
     if not query.values:
         return set()
     by_column, pk, unknown = keys.by_column, keys.pk, set(keys.dimensions)
-    row = only_pin(query, pk.field) if pk.integers and pk.exact else None  # as save() makes it
-    if type(row) is int:
-        found = {f"{pk.every}:{row}", keys.any}
-    else:
-        found = {*_pinned_rows(query, pk), keys.any}
+    found = {*_pinned_rows(query, pk), keys.any}
     for field, _, value in query.values:
         column = field.column  # to hash a field itself is slow
         if column not in by_column:
@@ -128,6 +132,8 @@ class _Keys:
     dimensions: frozenset[str]
     """The tags of all values of each of those."""
     by_column: dict[str, _Key]
+    update: Any
+    """Makes the tags of most updates; None: of none."""
 
 
 def _keys(meta: Any) -> _Keys:
@@ -150,6 +156,7 @@ def _keys(meta: Any) -> _Keys:
         if isinstance(field, ForeignKey) and not field.primary_key
     ]
     pk = _key(meta.pk, tags.rows(table))
+    by_column = {key.field.column: key for key in (*foreign, pk)}
     made = _Keys(
         table,
         fields,
@@ -161,10 +168,25 @@ def _keys(meta: Any) -> _Keys:
         pk,
         foreign,
         frozenset(key.every for key in foreign),
-        {key.field.column: key for key in (*foreign, pk)},
+        by_column,
+        _update(fields, by_column, pk, tags.any_of(table)),
     )
     meta._zoocache_keys = made
     return made
+
+
+def _update(fields: Iterable[Any], by_column: dict[str, _Key], pk: _Key, any_of: str) -> Any:
+    known = [(field, by_column.get(field.column)) for field in fields]
+    columns = {
+        field: None if key is None else (field.column, key.every, key.integers)
+        for field, key in known
+        if key is not pk  # what sets that is not like most
+    }
+    few = sum(said is not None for said in columns.values()) <= _MOST_KEYS
+    if not (pk.integers and pk.exact and few):
+        return None
+    fields = tuple(columns), tuple(columns.values())
+    return _core.Update(any_of, pk.every, pk.field, Col, EQUALITIES, *fields)
 
 
 def _key(field: Any, every: str) -> _Key:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from zoocache import notices, points
-from zoocache.commits import Announcement, bump
+from zoocache import commits, notices, points
+from zoocache.commits import Announced, bump
 from zoocache.contrib.django.sessions import Session
 from zoocache.shm.intent import End
 
 # Above this many tags a write invalidates its tables as a whole.
 MAX_TAGS = 2000
 
+_NOTHING: frozenset[str] = frozenset()
 
 _noted: ContextVar[list[float] | None] = ContextVar("zoocache_noted", default=None)
 
@@ -35,29 +37,34 @@ def has_written() -> bool:
     return bool(_noted.get())
 
 
+def _with(known: AbstractSet[str], more: Iterable[str]) -> set[str]:
+    found = known if isinstance(known, set) else set(known)
+    found.update(more)
+    return found
+
+
 class Written:
     """The writes of a connection that are not known to be over."""
 
     def __init__(self) -> None:
-        self._announcements: list[Announcement] = []
+        self._announcements: list[Announced] = []
         self.by_hand: set[str] = set()  # what the user invalidated inside the transaction
         self.owed = False
         """Has anybody to be told yet? Set before there is something, and again when it is there: a
         finalizer that comes in between finds nothing, and forgets it."""
-        self.tables: set[str] = set()  # dirty, by their root tags
-        self.tags: set[str] = set()
         self.forget()
 
     def __del__(self) -> None:
         """Nobody will know what became of what is still announced."""
-        for announcement in self._announcements:
-            announcement.settle(End.UNKNOWN)
+        commits.settle(self._announcements, End.UNKNOWN)
 
     def forget(self) -> None:
         """They were rolled back, or published."""
-        self.tables.clear()
-        self.tags.clear()
-        self.by_hand.clear()
+        # Sets of their own once there is more than one write.
+        self.tables: AbstractSet[str] = _NOTHING  # dirty, by their root tags
+        self.tags: AbstractSet[str] = _NOTHING
+        if self.by_hand:
+            self.by_hand.clear()
         self.everything = False
         self.cleared = False  # the user cleared the cache inside the transaction
         self.owed = bool(self._announcements)
@@ -71,11 +78,12 @@ class Written:
         self.owed = True
         if roots is None:
             self.everything = True
-        else:
-            self.tables.update(roots)
-            self.tags.update(written)
+        elif self.tables or self.tags:
+            self.tables, self.tags = _with(self.tables, roots), _with(self.tags, written)
             if len(self.tags) > MAX_TAGS:
-                self.tags = set(self.tables)
+                self.tags = frozenset(self.tables)
+        else:
+            self.tables, self.tags = frozenset(roots), frozenset(written)
         self.owed = True
 
     def add_by_hand(self, invalidated: Iterable[str] | None) -> None:
@@ -89,16 +97,11 @@ class Written:
 
     def announce(self, written: Iterable[str] | None, session: Session) -> None:
         """Announces what the next statement may commit; None: everything."""
-        announcement = Announcement(
-            None if written is None else frozenset(written),
-            session=session.name,
-            quarantine=session.quarantine,
-        )
+        tags = None if written is None else frozenset(written)
         self.owed = True
-        # First in the list, then made: whatever comes in between, it will be settled.
-        self._announcements.append(announcement)
+        name, quarantine = session
+        commits.announce(self._announcements, tags, name, quarantine)
         self.owed = True
-        announcement.make()
         if points.hook is not None:
             points.reach("commit:announced")
 
@@ -131,8 +134,7 @@ class Written:
             noted.append(time.time())
         if notices.drops and end is not End.ROLLED_BACK:
             self._tell()
-        for announcement in self._announcements:
-            announcement.settle(end)
+        commits.settle(self._announcements, end)
         self._announcements.clear()
 
     def finish(self, end: End) -> None:
