@@ -42,9 +42,8 @@ def announce(
         few = tags is None or len(tags) <= MOST_TAGS
         if few and target is not None and target.announce(announced, tags, session, quarantine):
             return
-    except ZooCacheError as error:
-        _not_announced(error)
-        return
+    except ZooCacheError:
+        pass  # an Announcement meets the same, and says so
     announcement = Announcement(tags, session=session, quarantine=quarantine)
     announced.append(announcement)
     announcement.make()
@@ -88,10 +87,11 @@ class Announcement:
                     return
                 target.segment.note_retired()
         except ZooCacheError as error:
-            _not_announced(error)
+            # The invalidation meets the same, and says so for each write.
+            logger.debug("a commit was not announced: %s", error)
 
     def settle(self, end: End) -> bool:
-        """Like the function; True."""
+        """Invalidates the tags, and ends the announcement, wherever it is; True, after that."""
         if self._announced is self.tags or end is _UNKNOWN:
             told = bool(self._intents)
             for intent in self._intents:  # each of them
@@ -118,11 +118,6 @@ class Announcement:
 def _few(tags: frozenset[str]) -> frozenset[str] | None:
     roots = frozenset(tag.partition(":")[0] for tag in tags)
     return roots if len(roots) <= MOST_TAGS else None
-
-
-def _not_announced(error: ZooCacheError) -> None:
-    # The invalidation meets the same, and says so for each write.
-    logger.debug("a commit was not announced: %s", error)
 
 
 def bump(tags: Iterable[str] | None) -> None:

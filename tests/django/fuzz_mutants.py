@@ -92,7 +92,7 @@ def _upsert_is_an_insert(patch: Patch) -> None:
 
 def _inserts_name_no_rows(patch: Patch) -> None:
     _without(dependencies, inserts=1)(patch)
-    patch.setattr(writing, "learning", lambda compiler: None)
+    patch.setattr(writing, "_made", lambda compiler, result: ())
     original = writing._insert_tags
     patch.setattr(
         writing,
@@ -197,6 +197,7 @@ def _proxies_by_name(patch: Patch) -> None:
         ]
         return dataclasses.replace(
             found,
+            update=None,
             table=table,
             any=tags.any_of(table),
             pk=pk,

@@ -15,6 +15,7 @@ from shop.models import Category
 from zoocache import commits, local, points, store
 from zoocache.contrib.django.connection import state_of
 from zoocache.contrib.django.transactions import Transactions
+from zoocache.contrib.django.written import MAX_TAGS
 from zoocache.shm.intent import End, quarantined
 
 Work = Callable[[], object]
@@ -299,3 +300,29 @@ def test_what_is_announced_by_a_connection_that_is_dropped(state: Any) -> None:
     assert not quarantined(cache)
     del lost
     assert len(quarantined(cache)) == 1
+
+
+def test_what_is_written_is_the_caller_s_until_there_is_more(state: Any) -> None:
+    written = type(state.written)()
+    tags, roots = frozenset(["@a:any", "@a:row:1"]), frozenset(["@a"])
+    written.add(tags, roots)
+    assert (written.tags, written.tables) == (tags, roots)
+    written.add(["@b:any"], ["@b"])
+    written.add(["@b:row:2"], ())
+    assert written.tags == {*tags, "@b:any", "@b:row:2"}
+    assert written.tables == {"@a", "@b"}
+    assert (tags, roots) == ({"@a:any", "@a:row:1"}, {"@a"})
+    written.forget()
+    assert not any([written.tags, written.tables, written.owed, written.dirty])
+
+
+def test_too_many_tags_are_their_tables(state: Any) -> None:
+    many = {f"@a:row:{n}" for n in range(MAX_TAGS + 1)}
+    written = type(state.written)()
+    written.add(many, ["@a"])
+    assert written.tags == {"@a"}
+    written.add(["@b:any"], ["@b"])
+    assert written.tags == {"@a", "@b:any"}
+    written.add(many, ["@a"])
+    assert written.tags == {"@a", "@b"}
+    written.forget()

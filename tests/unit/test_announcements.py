@@ -9,7 +9,7 @@ import pytest
 
 from zoocache import commits, store
 from zoocache.commits import Announcement
-from zoocache.exceptions import TagError
+from zoocache.exceptions import TagError, ZooCacheError
 from zoocache.shm import Cache, resize
 from zoocache.shm.intent import MOST_TAGS, End, quarantined, resolve
 
@@ -139,3 +139,19 @@ def test_a_commit_in_a_segment_that_was_replaced(
     assert cache.get("row") is None
     assert bool(quarantined(cache)) == (end is End.UNKNOWN)
     commits.settle(listed, End.COMMITTED)  # again, after an exception
+
+
+def test_one_that_could_not_be_made_is_told(
+    default_cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default_cache.fill("row", b"old", default_cache.stamp(), tags=["row"])
+
+    def fail() -> Cache:
+        raise ZooCacheError
+
+    listed: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "cache", fail)
+        commits.announce(listed, frozenset(["row"]), "session 7", 60.0)
+    commits.settle(listed, End.COMMITTED)
+    assert default_cache.get("row") is None

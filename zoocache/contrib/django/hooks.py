@@ -112,7 +112,7 @@ def _seeing_select(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if self._zoocache_writing:
             # Inside an update the frame is open already: this is its super() call.
-            if args or kwargs:
+            if args or kwargs:  # to hand on what is not there would cost, too
                 return original(self, result_type, chunked_fetch, *args, **kwargs)
             return original(self, result_type, chunked_fetch)
 

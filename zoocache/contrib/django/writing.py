@@ -25,10 +25,9 @@ from zoocache.contrib.django.meta import has_signals
 from zoocache.contrib.django.registry import cascaded, perhaps_views
 from zoocache.shm import _core
 
-_MOST_KEYS = 64  # of one table, in an Update
-
 WRITE_COMPILERS = (SQLInsertCompiler, SQLUpdateCompiler, SQLDeleteCompiler)
 
+_MOST_KEYS = 64  # of one table, in an Update
 
 Learn = Callable[[Any], Iterable[str]]
 
@@ -185,8 +184,8 @@ def _update(fields: Iterable[Any], by_column: dict[str, _Key], pk: _Key, any_of:
     few = sum(said is not None for said in columns.values()) <= _MOST_KEYS
     if not (pk.integers and pk.exact and few):
         return None
-    fields = tuple(columns), tuple(columns.values())
-    return _core.Update(any_of, pk.every, pk.field, Col, EQUALITIES, *fields)
+    given = tuple(columns), tuple(columns.values())
+    return _core.Update(any_of, pk.every, pk.field, Col, EQUALITIES, *given)
 
 
 def _key(field: Any, every: str) -> _Key:

@@ -60,7 +60,7 @@ class Written:
 
     def forget(self) -> None:
         """They were rolled back, or published."""
-        # Sets of their own once there is more than one write.
+        # Those of one write as they came; sets of their own once there is another.
         self.tables: AbstractSet[str] = _NOTHING  # dirty, by their root tags
         self.tags: AbstractSet[str] = _NOTHING
         if self.by_hand:
@@ -78,12 +78,13 @@ class Written:
         self.owed = True
         if roots is None:
             self.everything = True
-        elif self.tables or self.tags:
-            self.tables, self.tags = _with(self.tables, roots), _with(self.tags, written)
+        else:
+            if self.tables or self.tags:
+                self.tables, self.tags = _with(self.tables, roots), _with(self.tags, written)
+            else:
+                self.tables, self.tags = frozenset(roots), frozenset(written)
             if len(self.tags) > MAX_TAGS:
                 self.tags = frozenset(self.tables)
-        else:
-            self.tables, self.tags = frozenset(roots), frozenset(written)
         self.owed = True
 
     def add_by_hand(self, invalidated: Iterable[str] | None) -> None:
