@@ -187,33 +187,35 @@ class Transactions:
         # Nothing was open when this last looked (see `calm`), and nothing has begun since.
         if not commits or token in local.busy or connection._thread_ident != get_ident():
             self._alone = False
-        self._remember(written, roots)
-        local.busy.add(token)  # as `stir` does, and leaves `_alone` as it is
         may_commit = commits or self._may_commit_unseen(roots)
-        if may_commit:
-            self.written.announce(None if roots is None else written, self.session.named())
-        self._writing += 1
         end = _COMMITTED
+        self._writing += 1  # or a finalizer would take it for one that is over: see `settle`
         try:
+            self._remember(written, roots)
+            local.busy.add(token)  # as `stir` does, and leaves `_alone` as it is
+            if may_commit:
+                self.written.announce(None if roots is None else written, self.session.named())
             return run()
         except BaseException as error:
             self._alone = False
             end = end_of(connection, error)
             raise
         finally:  # after an error too: the statement may have taken effect
-            self._writing -= 1
-            if self._alone and driver_in_transaction(connection):
-                self._begin(None)  # below Django: nobody knows when
-            if self._alone:
-                self._over_alone()
-            elif self._writing:
-                pass  # the statement that this one is part of will tell
-            elif not self.in_transaction():
-                self._over(end)
-            elif self._commits_itself():
-                self.written.publish()  # and is over when its cursor ends
-            elif may_commit:
-                self.written.finish(end)
+            try:
+                if self._alone and driver_in_transaction(connection):
+                    self._begin(None)  # below Django: nobody knows when
+                if self._alone:
+                    self._over_alone()
+                elif self._writing > 1:
+                    pass  # the statement that this one is part of will tell
+                elif not self.in_transaction():
+                    self._over(end)
+                elif self._commits_itself():
+                    self.written.publish()  # and is over when its cursor ends
+                elif may_commit:
+                    self.written.finish(end)
+            finally:
+                self._writing -= 1
 
     def ended(self, cursor: Any) -> None:
         """The cursor was closed, dropped or used anew, or its last row fetched."""
