@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import random
@@ -36,6 +37,8 @@ OURS, SHARED, UNCACHED = "zoocache", "zoocache, shared level only", "no cache"
 THEIRS = ("django-cacheops", "django-cachalot, Redis", "django-cachalot, LocMem")
 NEEDS = {"django-cacheops": "cacheops", "django-cachalot": "cachalot"}
 SAMPLE = 0.006  # seconds
+CLOSE = ("10 rows", "save")
+CLOSER = 8  # times as many samples of these, whose goals leave little room
 NOTES = """\
 Times are medians over interleaved rounds, in us, on a machine that may be shared: only the ratios
 within this run mean something. Behind each time: how many times as long as zoocache it takes.
@@ -103,6 +106,11 @@ def postgres() -> Iterator[str | None]:
         admin.close()
 
 
+def by_shape(pair: tuple[Peer, str]) -> str:
+    """Puts a shape beside its floor."""
+    return pair[1].removeprefix("floor: ")
+
+
 def measure(rounds: int, place: servers.Place, missing: dict[str, str]) -> dict[str, Any]:
     folder = str(place.folder)
     peers = []
@@ -129,8 +137,9 @@ def measure(rounds: int, place: servers.Place, missing: dict[str, str]) -> dict[
         for _ in range(rounds):
             shuffle(pairs)
             # One shape after the other, so that those who are compared are close in time.
-            for peer, shape in sorted(pairs, key=lambda pair: pair[1]):
-                taken.setdefault(shape, {}).setdefault(peer.name, []).append(peer.sample(shape))
+            for name, together in itertools.groupby(sorted(pairs, key=by_shape), key=by_shape):
+                for peer, shape in list(together) * (CLOSER if name in CLOSE else 1):
+                    taken.setdefault(shape, {}).setdefault(peer.name, []).append(peer.sample(shape))
         shapes = dict.fromkeys(shape for peer in peers for shape in peer.shapes)
         times = {
             shape: {name: statistics.median(all_) for name, all_ in taken[shape].items()}
