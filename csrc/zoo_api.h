@@ -180,7 +180,10 @@ int zoo_touch(zoo_seg *seg, const char *key, size_t key_len, uint64_t ttl_ms);
 int zoo_incr(zoo_seg *seg, const char *key, size_t key_len, int64_t delta, int64_t *result);
 int zoo_compare_and_set(zoo_seg *seg, const char *key, size_t key_len, const char *expected,
                         size_t expected_len, const char *value, size_t value_len);
-/* ZOO_OK, or ZOO_MISS if the key was not there. A fill under way cannot bring it back. */
+/*
+ * ZOO_OK, to one of many at a time; ZOO_MISS if there was nothing to be served. A fill
+ * under way cannot bring it back.
+ */
 int zoo_delete(zoo_seg *seg, const char *key, size_t key_len);
 /*
  * Writes keys of live entries into `buf`, each behind its length in two bytes,

@@ -381,11 +381,27 @@ int zoo_index_put(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, un
     return ZOO_CROWDED;
 }
 
+/* The same, of one that is to be removed: might it have been served until then? */
+static enum match match_live(zoo_seg *seg, uint64_t word, const char *key, size_t key_len,
+                             uint64_t *stamp, bool *live)
+{
+    struct zoo_hit hit;
+    if (zoo_log_open(seg, word, &hit) != ZOO_OK)
+        return MATCH_DEAD;
+    bool same = zoo_rec_is(hit.rec, key, key_len);
+    uint64_t expiry = zoo_rec_expiry(hit.rec);
+    *stamp = hit.rec->stamp & ZOO_CLOCK_MASK;
+    *live = zoo_tag_was_fresh(seg, *stamp, zoo_rec_deps(hit.rec), zoo_rec_n_deps(hit.rec)) &&
+            (expiry == 0 || expiry > zoo_hlc_now_ms(seg));
+    zoo_log_close(&hit);
+    return same ? MATCH_YES : MATCH_OTHER;
+}
+
 /*
- * Removes what a raise of the key's own tag has made stale; true if something
- * was there. A record that is newer than the raise stays: it was stored by
- * whoever saw the key gone, and an add has told its caller so. Kills the dead
- * words of the fingerprint on the way: invariant 2.
+ * Removes what a raise of the key's own tag has made stale; true if it might have
+ * been served until then: of many who remove it at a time, one is told so. A record that is newer
+ * than the raise stays: it was stored by whoever saw the key gone, and an add has told its caller
+ * so. Kills the dead words of the fingerprint on the way: invariant 2.
  */
 bool zoo_index_remove(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len)
 {
@@ -394,11 +410,12 @@ bool zoo_index_remove(zoo_seg *seg, uint64_t key_hash, const char *key, size_t k
     for (unsigned i = 0; i < ZOO_WAYS;) {
         uint64_t word = zoo_load_acquire(bucket + i); /* E2/A */
         uint64_t stamp = 0;
+        bool live = false;
         if (!zoo_index_may_hold(word, key_hash)) {
             i++;
             continue;
         }
-        enum match found = match(seg, word, key, key_len, &stamp);
+        enum match found = match_live(seg, word, key, key_len, &stamp, &live);
         if (found == MATCH_OTHER || (found == MATCH_YES && stamp >= clock)) {
             i++;
             continue;
@@ -407,7 +424,7 @@ bool zoo_index_remove(zoo_seg *seg, uint64_t key_hash, const char *key, size_t k
         if (!zoo_cas_seq_cst(bucket + i, word, 0)) /* E7: like an inserter's own */
             continue;                              /* changed: look at this slot again */
         if (found == MATCH_YES)
-            return true;
+            return live;
         i++;
     }
     return false;

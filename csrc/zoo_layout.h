@@ -383,6 +383,7 @@ void zoo_tag_raise_root(zoo_seg *seg, uint64_t clock);
 void zoo_tag_announce_event(zoo_seg *seg);
 bool zoo_tag_unraised(zoo_seg *seg, uint64_t stamp, uint64_t key_hash, const uint64_t *deps,
                       size_t n_deps);
+bool zoo_tag_was_fresh(zoo_seg *seg, uint64_t stamp, const uint64_t *deps, size_t n_deps);
 
 /*
  * Nothing was invalidated since the stamp if the clock itself has not passed

@@ -126,6 +126,15 @@ static bool newer_than(zoo_seg *seg, uint64_t tag, uint64_t stamp)
     return newer | ((zoo_load_acquire(set) & ZOO_CLOCK_MASK) > stamp); /* E4/A */
 }
 
+static inline bool are_unraised(zoo_seg *seg, uint64_t stamp, const uint64_t *deps, size_t n_deps)
+{
+    for (size_t i = 0; i < n_deps; i++) {
+        if (newer_than(seg, deps[i], stamp))
+            return false;
+    }
+    return true;
+}
+
 /* For zoo_tag_fresh(), where the clock has passed the stamp. */
 bool zoo_tag_unraised(zoo_seg *seg, uint64_t stamp, uint64_t key_hash, const uint64_t *deps,
                       size_t n_deps)
@@ -134,9 +143,12 @@ bool zoo_tag_unraised(zoo_seg *seg, uint64_t stamp, uint64_t key_hash, const uin
         return false;
     if (newer_than(seg, zoo_tag_of_key(key_hash), stamp))
         return false;
-    for (size_t i = 0; i < n_deps; i++) {
-        if (newer_than(seg, deps[i], stamp))
-            return false;
-    }
-    return true;
+    return are_unraised(seg, stamp, deps, n_deps);
+}
+
+/* The same but for the key's own tag: of what was fresh before that was raised, to remove it. */
+bool zoo_tag_was_fresh(zoo_seg *seg, uint64_t stamp, const uint64_t *deps, size_t n_deps)
+{
+    return zoo_load_acquire(&seg->hdr->root) <= stamp && /* E3/A */
+           are_unraised(seg, stamp, deps, n_deps);
 }

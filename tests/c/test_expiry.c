@@ -182,6 +182,32 @@ static void a_change_keeps_the_expiry(void)
     zoo_close(seg);
 }
 
+/* Who deletes what nobody is served any more is told that it was not there. */
+static void a_delete_of_what_is_over_is_a_miss(void)
+{
+    zoo_seg *seg = fresh(ZOO_MIN_SIZE);
+    CHECK_EQ(zoo_put(seg, ZOO_SET, "key", 3, "v", 1, 60000, "", 0, NULL, 0, 0), ZOO_OK);
+    zoo_skew(seg, 60001);
+    CHECK_EQ(delete_key(seg, "key"), ZOO_MISS);
+    zoo_skew(seg, 0);
+    CHECK(get_text(seg, "key") == NULL); /* it was removed all the same */
+    CHECK_EQ(zoo_put(seg, ZOO_SET, "key", 3, "v", 1, 60000, "", 0, NULL, 0, 0), ZOO_OK);
+    zoo_skew(seg, 59000);
+    CHECK_EQ(delete_key(seg, "key"), ZOO_OK);
+    zoo_skew(seg, 0);
+    CHECK_EQ(set_text(seg, "key", "v", ""), ZOO_OK);
+    zoo_clear(seg);
+    CHECK_EQ(delete_key(seg, "key"), ZOO_MISS);
+    CHECK_EQ(set_text(seg, "key", "v", "tag"), ZOO_OK);
+    CHECK_EQ(invalidate(seg, "other"), ZOO_OK);
+    CHECK_EQ(delete_key(seg, "key"), ZOO_OK);
+    CHECK_EQ(set_text(seg, "key", "v", "tag"), ZOO_OK);
+    CHECK_EQ(invalidate(seg, "tag"), ZOO_OK);
+    CHECK_EQ(delete_key(seg, "key"), ZOO_MISS);
+    check_sound(seg);
+    zoo_close(seg);
+}
+
 /* A record is never so long that a touch could not make it expire. */
 static void the_longest_record_can_be_touched(void)
 {
@@ -297,6 +323,7 @@ const struct suite expiry_suites[] = {
     {"expiry-flag", a_flipped_flag_is_a_miss},
     {"expiry-fill", a_fill_is_as_old_as_its_stamp},
     {"expiry-change", a_change_keeps_the_expiry},
+    {"expiry-delete", a_delete_of_what_is_over_is_a_miss},
     {"expiry-longest", the_longest_record_can_be_touched},
     {"expiry-most-tags", the_most_tags_leave_room},
     {"expiry-no-word", a_flag_without_its_word_is_none},

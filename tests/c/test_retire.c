@@ -61,7 +61,7 @@ void works(zoo_seg *seg)
     CHECK(strcmp(get_text(seg, "key"), "5") == 0);
     CHECK_EQ(invalidate(seg, "t"), ZOO_OK);
     CHECK(get_text(seg, "key") == NULL);
-    CHECK_EQ(delete_key(seg, "key"), ZOO_OK);
+    CHECK_EQ(delete_key(seg, "key"), ZOO_MISS);
     check_sound(seg);
 }
 

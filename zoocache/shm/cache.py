@@ -186,7 +186,10 @@ class Cache:
         return self._changed(status, key)
 
     def delete(self, key: Key) -> bool:
-        """Removes `key`; True if it was there. A fill under way cannot bring it back."""
+        """Removes `key`; True, to one of many at a time, if it could still be served.
+
+        A fill under way cannot bring it back.
+        """
         key = encode_key(key)
         return self._changed(lib.zoo_delete(self._handle, key, len(key)), key)
 

@@ -236,10 +236,7 @@ class ZooCache(BaseCache):
         return self._write(lambda target: target.touch(name, ttl=ttl), False)
 
     def delete(self, key: Any, version: int | None = None) -> bool:
-        name = self._key(key, version)
-        # The core says True of what had expired, too; of many at a time, to one of them.
-        there = self._read(lambda target: target.get(name), None) is not None
-        return self._remove([name]) > 0 and there
+        return self._remove([self._key(key, version)]) > 0
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         self._remove([self._key(key, version) for key in keys])
