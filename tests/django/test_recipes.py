@@ -484,6 +484,37 @@ def test_a_time_zone_that_decides_is_the_caller_s(db: Any, monkeypatch: pytest.M
     assert not wrong
 
 
+@pytest.mark.parametrize("what", ["nothing", "rows", "order", "expression"])
+def test_what_is_prefetched_may_be_another_thing_each_time(
+    sqlite: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It is kept as a whole only where the managers and the order say the same each time."""
+    Category.objects.create(pk=1)
+    for number in range(2, 6):
+        Category.objects.create(pk=number, parent_id=1)
+    thawed: list[Any] = []
+    thaw, most = plans.graphs.thaw, [0]
+    monkeypatch.setattr(plans.graphs, "thaw", lambda graph: thawed.append(graph) or thaw(graph))
+    monkeypatch.setattr(recipes, "roots", {})
+
+    def get_queryset(manager: Any) -> Any:
+        if manager._caching:
+            return known(manager)
+        found = QuerySet(manager.model, using=manager._db)
+        return found.filter(pk__lte=most[0]) if what == "rows" else found.order_by("-pk")
+
+    known = ZooCacheManager.get_queryset
+    if what in ("rows", "order"):
+        monkeypatch.setattr(ZooCacheManager, "get_queryset", get_queryset)
+    elif what == "expression":
+        monkeypatch.setattr(Category._meta, "ordering", [Lower("name"), "pk"])
+    for most[0] in (3, 3, 3, 2, 5, 5, 5, 4):
+        (found,) = Category.cached.filter(pk=1).prefetch_related("below")
+        pks = [one.pk for one in Category._default_manager.filter(parent=1)]
+        assert [one.pk for one in found.below.all()] == pks
+    assert bool(thawed) is (what == "nothing")
+
+
 def test_equal_values_have_keys_of_their_own() -> None:
     paris = ZoneInfo("Europe/Paris")
     values = [

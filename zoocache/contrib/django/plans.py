@@ -244,7 +244,8 @@ def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | N
     lookups = queryset._prefetch_related_lookups
     try:
         graph = graphs.freeze(queryset._result_cache, lookups, alias)
-        good = graphs.same(graph, graphs.freeze(graphs.thaw(graph), lookups, alias))
+        good = graphs.is_steady(queryset.model, lookups)
+        good = good and graphs.same(graph, graphs.freeze(graphs.thaw(graph), lookups, alias))
     except graphs.Unlike:
         good = False
     if good:
