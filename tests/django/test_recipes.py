@@ -12,6 +12,7 @@ import gc
 import os
 import pickle
 import random
+import sys
 import threading
 import uuid
 import warnings
@@ -40,6 +41,7 @@ from shop.stock import PARCELS, UTC, name_of, rename
 import zoocache
 from zoocache import local
 from zoocache.contrib.django import ZooCacheManager, lazy, plans, recipes, starting
+from zoocache.contrib.django import steps as growing
 from zoocache.contrib.django.connection import state_of
 from zoocache.contrib.django.queryset import caching_class
 from zoocache.contrib.django.transactions import Transactions
@@ -849,6 +851,50 @@ class TestQuerysets:
         queryset = Product.cached.all()
         assert queryset.query
         assert lazy.get(queryset, (), {"pk": 2}).name == "p2"
+
+    def test_other_threads_may_ask_for_a_manager_s_query_at_any_moment(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All calls of a manager go on from one queryset, which a call that Django makes builds."""
+        manager = Product.cached
+
+        def at(number: int, call: Callable[[], Any]) -> tuple[Any, bool]:
+            """What a call gives when another thread comes in before a line of it."""
+            left = number
+
+            def line(frame: Any, event: str, arg: Any) -> Any:
+                nonlocal left
+                left -= event == "line"
+                if left == 0 and event == "line":
+                    thread = threading.Thread(target=lambda: shared.query)
+                    thread.start()
+                    thread.join()
+                return line
+
+            shared = manager._start()
+            before = sys.gettrace()
+            sys.settrace(lambda frame, *_: line if frame.f_code.co_filename in files else None)
+            try:
+                return call(), left <= 0
+            finally:
+                sys.settrace(before)
+
+        files = [module.__file__ for module in (lazy, growing, recipes, starting)]
+        calls: list[Callable[[], Any]] = [
+            lambda: manager.get(pk=2).name,
+            lambda: manager.filter(pk=2)[0].name,
+            lambda: manager.order_by("pk")[1].name,
+            lambda: manager.filter(pk=Lower("pk"), name="p2").query and "p2",
+        ]
+        for call in calls:
+            for forgotten in (False, True):
+                number, came = 0, True
+                while came:
+                    number += 1
+                    if forgotten:
+                        monkeypatch.setattr(recipes, "roots", {})
+                    found, came = at(number, call)
+                    assert found == "p2"
 
     def test_async(self) -> None:
         from asgiref.sync import async_to_sync

@@ -100,14 +100,14 @@ class LazyQuerySet(QuerySet[M]):
         QuerySet.query.fset(self, value)  # type: ignore[attr-defined]
 
     def _forget_recipe(self) -> None:
-        if self._query is None:
-            self._query = self._built()._query
+        recipe = self._recipe  # None: another thread was faster, as it may be with a manager's
+        if recipe is not None and self._query is None:
+            self._query = self._built(recipe)._query
         self._recipe = None
 
-    def _built(self) -> Any:
-        """The queryset that Django makes of the recipe."""
-        recipe, kind = self._recipe, type(self)
-        assert recipe is not None
+    def _built(self, recipe: Recipe) -> Any:
+        """The queryset that Django makes of its recipe."""
+        kind = type(self)
         built = kind.__new__(kind)
         if self._query is not None:
             built.__dict__.update(self.__dict__, _recipe=None, _result_cache=None)
@@ -299,7 +299,8 @@ def mark_in(queryset: Any) -> Mark | None:
 def get(queryset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What get() of a queryset with a recipe gives or raises."""
     found, its = None, queryset._recipe
-    # Most calls are such, and need no queryset. A manager's may lose its recipe to another thread.
+    # Most calls are such, and need no queryset. A manager's may lose its recipe at any moment, to
+    # another thread.
     if len(kwargs) == 1 and not args and its is not None:
         ((lookup, value),) = kwargs.items()
         shape, values = its
@@ -333,10 +334,12 @@ def _absent(model: Any) -> Exception:
     )
 
 
-def _learn(queryset: Any, key: Any, call: Call, known: steps.Method, args: Any, kwargs: Any) -> Any:
+def _learn(
+    queryset: Any, recipe: Recipe, key: Any, call: Call, known: steps.Method, args: Any, kwargs: Any
+) -> Any:
     """Lets Django make the call, for the first time of its kind."""
-    shape, values = queryset._recipe
-    plain = queryset._built()
+    shape, values = recipe
+    plain = queryset._built(recipe)
     query = plain.query
     result = known.method(plain, *args, **kwargs)
     recipes.note_shape()

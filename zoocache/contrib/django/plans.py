@@ -339,7 +339,7 @@ def ask(question: Question, queryset: Any, alias: str) -> Any:
     recipe: Recipe = queryset._recipe
     shape, values = recipe
     plans = shape.plans_of(question.name)
-    built = queryset._built()
+    built = queryset._built(recipe)
 
     def decide(named: Named) -> bytes | None:
         if alias not in plans:
