@@ -225,19 +225,24 @@ static PyObject *near_answer(PyObject *self, PyObject *queryset)
     return or_none(found);
 }
 
-/* Of a queryset without prefetches: the list that it has, or finds, and has from now on. */
+/* Of a queryset without prefetches: the list that it has, or finds, and has from now on. Without a
+ * recipe it may be of a class that has to do with its list each time.
+ */
 static PyObject *rows(const struct near *near, PyObject *its)
 {
     PyObject *lookups = PyDict_GetItemWithError(its, near->names[LOOKUPS]);
     if (PyErr_Occurred() || (lookups != NULL && PyObject_IsTrue(lookups) != 0))
         return NULL;
-    PyObject *list = item(its, near->names[RESULT]);
-    if (list != NULL && list != Py_None)
-        return list;
-    Py_XDECREF(list);
-    list = PyErr_Occurred() ? NULL : answer(near, its);
-    if (list != NULL && PyDict_SetItem(its, near->names[RESULT], list) != 0)
+    PyObject *recipe = item(its, near->names[RECIPE]);
+    PyObject *list = recipe == NULL || recipe == Py_None ? NULL : item(its, near->names[RESULT]);
+    if (list == Py_None)
         Py_CLEAR(list);
+    if (list == NULL && recipe != NULL && !PyErr_Occurred()) {
+        list = find(near, its, recipe);
+        if (list != NULL && PyDict_SetItem(its, near->names[RESULT], list) != 0)
+            Py_CLEAR(list);
+    }
+    Py_XDECREF(recipe);
     return list;
 }
 

@@ -12,6 +12,7 @@ import gc
 import os
 import pickle
 import random
+import sys
 import threading
 import uuid
 import warnings
@@ -39,7 +40,8 @@ from shop.stock import PARCELS, UTC, name_of, rename
 
 import zoocache
 from zoocache import local
-from zoocache.contrib.django import ZooCacheManager, plans, recipes, starting
+from zoocache.contrib.django import ZooCacheManager, lazy, plans, recipes, starting
+from zoocache.contrib.django import steps as growing
 from zoocache.contrib.django.connection import state_of
 from zoocache.contrib.django.queryset import caching_class
 from zoocache.contrib.django.transactions import Transactions
@@ -362,6 +364,10 @@ ALIKE: dict[str, list[Callable[[Manager], Any]]] = {
         lambda M, options=options: M(P).filter(pk__gt=99).aggregate(n=Sum("stock", **options))
         for options in ({}, {"default": 1}, {"default": 1.0}, {"distinct": True}, {"default": 0})
     ],
+    "aggregates of numbers": [
+        lambda M, value=value: M(P).aggregate(n=Max(value))
+        for value in (1, True, 1.0, 0, False, 0.0)
+    ],
     "numbers": [
         lambda M, value=value: rows(M(P).filter(stock__gte=value))
         for value in (1, 10, True, 1.0, Decimal(10), "10", 0, False, -1)
@@ -447,6 +453,68 @@ def test_what_is_alike_is_not_confused(db: Any, evidence: Callable[..., None]) -
             ]
     assert not wrong, "\n\n".join(map(str, wrong))
     evidence(f"reads that are alike on {db.vendor}", reads=sum(map(len, ALIKE.values())))
+
+
+ZONED: dict[str, Callable[[Any], Any]] = {
+    "values": lambda m: list(m.values("made__date").order_by("pk")),
+    "values_list": lambda m: list(m.values_list("made__hour", flat=True).order_by("pk")),
+    "order_by": lambda m: [one.pk for one in m.order_by("made__hour", "pk")[:2]],
+    "annotate": lambda m: list(m.annotate(n=Max("made__date")).order_by("pk").values_list("n")),
+    "aggregate": lambda m: m.aggregate(Max("made__date"), n=Count("made__hour", distinct=True)),
+    "count": lambda m: m.values("made__date").distinct().count(),
+    "latest": lambda m: m.latest("made__hour").pk,
+    "earliest": lambda m: m.earliest("made__hour").pk,
+    "first": lambda m: m.order_by("made__hour").first().pk,
+    "last": lambda m: m.order_by("made__hour").last().pk,
+    "Meta": lambda m: m.first().pk,
+}
+
+
+def test_a_time_zone_that_decides_is_the_caller_s(db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SQL's parameters tell of it, or on Oracle the SQL itself, and no recipe does."""
+    monkeypatch.setattr(recipes, "roots", {})
+    monkeypatch.setattr(Product._meta, "ordering", ["made__hour", "pk"])
+    for hour in (1, 7, 13, 22):
+        Product.objects.create(made=datetime.datetime(2024, 5, 17, hour, tzinfo=UTC))
+    wrong = []
+    for name, read in ZONED.items():
+        for zone in (UTC, ZoneInfo("Asia/Tokyo"), ZoneInfo("America/Lima")) * 2:
+            with timezone.override(zone):
+                found, expected = read(Product.cached), read(Product.objects)
+            if found != expected:
+                wrong.append((name, zone, found, expected))
+    assert not wrong
+
+
+@pytest.mark.parametrize("what", ["nothing", "rows", "order", "expression"])
+def test_what_is_prefetched_may_be_another_thing_each_time(
+    sqlite: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It is kept as a whole only where the managers and the order say the same each time."""
+    Category.objects.create(pk=1)
+    for number in range(2, 6):
+        Category.objects.create(pk=number, parent_id=1)
+    thawed: list[Any] = []
+    thaw, most = plans.graphs.thaw, [0]
+    monkeypatch.setattr(plans.graphs, "thaw", lambda graph: thawed.append(graph) or thaw(graph))
+    monkeypatch.setattr(recipes, "roots", {})
+
+    def get_queryset(manager: Any) -> Any:
+        if manager._caching:
+            return known(manager)
+        found = QuerySet(manager.model, using=manager._db)
+        return found.filter(pk__lte=most[0]) if what == "rows" else found.order_by("-pk")
+
+    known = ZooCacheManager.get_queryset
+    if what in ("rows", "order"):
+        monkeypatch.setattr(ZooCacheManager, "get_queryset", get_queryset)
+    elif what == "expression":
+        monkeypatch.setattr(Category._meta, "ordering", [Lower("name"), "pk"])
+    for most[0] in (3, 3, 3, 2, 5, 5, 5, 4):
+        (found,) = Category.cached.filter(pk=1).prefetch_related("below")
+        pks = [one.pk for one in Category._default_manager.filter(parent=1)]
+        assert [one.pk for one in found.below.all()] == pks
+    assert bool(thawed) is (what == "nothing")
 
 
 def test_equal_values_have_keys_of_their_own() -> None:
@@ -732,6 +800,101 @@ class TestQuerysets:
             assert [row.stock for row in manager.all()] == [stock]
             assert manager.get().stock == stock
             assert manager.count() == 1
+
+    def test_methods_of_the_user_s_are_asked_each_time(self) -> None:
+        most, order = [1], [""]
+
+        class Filtering(QuerySet):
+            def filter(self, *args: Any, **kwargs: Any) -> Any:
+                return super().filter(*args, **kwargs, pk__lte=most[0])
+
+        class Ordering(QuerySet):
+            def order_by(self, *names: Any) -> Any:
+                return super().order_by(f"{order[0]}pk")
+
+            reverse = order_by
+
+        def of(own: Any) -> Any:
+            return starting.start(caching_class(own), Product, None, {}, None)
+
+        for most[0], order[0] in ((2, ""), (2, ""), (2, ""), (3, "-"), (4, "")):
+            assert sorted(of(Filtering).in_bulk([1, 2, 3, 4])) == [*range(1, most[0] + 1)]
+            assert of(Filtering).contains(Product(pk=3)) is (most[0] > 2)
+            assert of(Ordering).first().pk == of(Ordering).last().pk == (4 if order[0] else 1)
+
+    def test_methods_of_the_user_s_may_evaluate(self) -> None:
+        class Counting(QuerySet):
+            def reverse(self) -> Any:
+                assert len(self)
+                return super().reverse()
+
+        for _ in range(3):
+            queryset = starting.start(caching_class(Counting), Product, None, {}, None)
+            assert queryset.order_by("pk").last().pk == queryset.latest("pk").pk == 4
+
+    def test_a_class_may_have_to_do_with_its_list_each_time(self) -> None:
+        class Marking(QuerySet):
+            def _fetch_all(self) -> None:
+                super()._fetch_all()
+                for one in self._result_cache:
+                    one.marked = True
+
+        for _ in range(3):
+            queryset = starting.start(caching_class(Marking), Product, None, {}, None)
+            queryset._result_cache = [Product()]  # as prefetch_related does
+            assert [one.marked for one in queryset] == [True]
+            queryset._result_cache = [Product()]
+            assert len(queryset) == 1
+            assert queryset._result_cache[0].marked
+
+    def test_another_thread_may_ask_for_the_query(self) -> None:
+        queryset = Product.cached.all()
+        assert queryset.query
+        assert lazy.get(queryset, (), {"pk": 2}).name == "p2"
+
+    def test_other_threads_may_ask_for_a_manager_s_query_at_any_moment(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All calls of a manager go on from one queryset, which a call that Django makes builds."""
+        manager = Product.cached
+
+        def at(number: int, call: Callable[[], Any]) -> tuple[Any, bool]:
+            """What a call gives when another thread comes in before a line of it."""
+            left = number
+
+            def line(frame: Any, event: str, arg: Any) -> Any:
+                nonlocal left
+                left -= event == "line"
+                if left == 0 and event == "line":
+                    thread = threading.Thread(target=lambda: shared.query)
+                    thread.start()
+                    thread.join()
+                return line
+
+            shared = manager._start()
+            before = sys.gettrace()
+            sys.settrace(lambda frame, *_: line if frame.f_code.co_filename in files else None)
+            try:
+                return call(), left <= 0
+            finally:
+                sys.settrace(before)
+
+        files = [module.__file__ for module in (lazy, growing, recipes, starting)]
+        calls: list[Callable[[], Any]] = [
+            lambda: manager.get(pk=2).name,
+            lambda: manager.filter(pk=2)[0].name,
+            lambda: manager.order_by("pk")[1].name,
+            lambda: manager.filter(pk=Lower("pk"), name="p2").query and "p2",
+        ]
+        for call in calls:
+            for forgotten in (False, True):
+                number, came = 0, True
+                while came:
+                    number += 1
+                    if forgotten:
+                        monkeypatch.setattr(recipes, "roots", {})
+                    found, came = at(number, call)
+                    assert found == "p2"
 
     def test_async(self) -> None:
         from asgiref.sync import async_to_sync

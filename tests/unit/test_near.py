@@ -85,7 +85,9 @@ def test_rows_become_the_queryset_s(stage: Stage) -> None:
     assert queryset._result_cache is found
     assert stage.near.rows(queryset) is found
     assert len(stage.answered) == 1
-    assert stage.near.rows(Queryset(_result_cache=[5])) == [5]
+    assert stage.near.rows(stage.queryset(_result_cache=[5])) == [5]
+    for recipe in ({}, {"_recipe": None}):  # its class may have to do with the list
+        assert stage.near.rows(Queryset(_result_cache=[5], **recipe)) is None
 
 
 def test_what_a_session_that_is_not_connected_sees_is_asked(stage: Stage) -> None:

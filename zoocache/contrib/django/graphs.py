@@ -16,8 +16,15 @@ import functools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from django.core.exceptions import FieldError
 from django.db.models import Model
 from django.db.models.base import ModelState
+from django.db.models.fields.related_descriptors import (
+    ForwardManyToOneDescriptor,
+    ReverseManyToOneDescriptor,
+    ReverseOneToOneDescriptor,
+)
+from django.db.models.sql import Query
 
 from zoocache import local
 from zoocache.contrib.django.filling import is_plain
@@ -48,6 +55,84 @@ class Node(NamedTuple):
 class Graph(NamedTuple):
     nodes: tuple[Node, ...]
     roots: tuple[int, ...]
+
+
+# What prefetching goes through, of managers and of querysets.
+_MANAGERS = ("all", "db_manager", "get_queryset", "using")
+_QUERYSETS = (
+    "__init__",
+    "_add_hints",
+    "_chain",
+    "_clone",
+    "_fetch_all",
+    "_filter_or_exclude",
+    "_next_is_sticky",
+    "all",
+    "annotate",
+    "extra",
+    "filter",
+    "order_by",
+    "using",
+)
+
+
+def is_steady(model: Any, lookups: Iterable[str]) -> bool:
+    """Does prefetching the lookups come to the same SELECTs each time?
+
+    It asks the managers of what is related, and a user's own may say another thing each time:
+    the rows of the tenant of the day.
+    """
+    return all(_is_steady_path(model, lookup.split("__")) for lookup in lookups)
+
+
+def _is_steady_path(model: Any, parts: list[str]) -> bool:
+    for part in parts:
+        manager = _manager_of(getattr(model, part, None))
+        if manager is None:
+            return False
+        model, queryset = manager.model, manager._queryset_class
+        if not (_is_known(type(manager), _MANAGERS) and _is_known(queryset, _QUERYSETS)):
+            return False
+        if not all(_is_column(model, name) for name in model._meta.ordering):
+            return False
+    return True
+
+
+def _manager_of(descriptor: Any) -> Any:
+    """The manager that prefetching by that attribute of a model asks."""
+    if not type(descriptor).__module__.startswith("django."):
+        return None
+    if isinstance(descriptor, ForwardManyToOneDescriptor):
+        return descriptor.field.remote_field.model._base_manager
+    if isinstance(descriptor, ReverseOneToOneDescriptor):
+        return descriptor.related.related_model._base_manager
+    if isinstance(descriptor, ReverseManyToOneDescriptor):
+        field = descriptor.rel.field
+        forward = field.one_to_many or not getattr(descriptor, "reverse", True)  # generic, or m2m
+        related = descriptor.rel.model if forward else descriptor.rel.related_model
+        return related._default_manager
+    return None
+
+
+def _is_known(kind: Any, names: Iterable[str]) -> bool:
+    """Is whatever a class has of these Django's, or ours?"""
+    return all(
+        getattr(vars(one)[name], "__module__", "").startswith(("django.", "zoocache."))
+        for one in kind.__mro__[:-1]
+        for name in names
+        if name in vars(one)
+    )
+
+
+def _is_column(model: Any, name: Any) -> bool:
+    """May a model's order name it, and be the same each time? The hour of a datetime is another
+    one in another time zone."""
+    try:
+        path = Query(model).names_to_path(name.lstrip("-+").split("__"), model._meta)
+    except (AttributeError, FieldError):  # an expression, or "?"
+        return False
+    _, field, _, rest = path
+    return not rest and not field.is_relation
 
 
 def freeze(instances: Iterable[Any], lookups: Iterable[str], alias: str) -> Graph:

@@ -7,6 +7,7 @@ ordinary one. Methods that are not here ask for it, and so are Django's.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -99,14 +100,14 @@ class LazyQuerySet(QuerySet[M]):
         QuerySet.query.fset(self, value)  # type: ignore[attr-defined]
 
     def _forget_recipe(self) -> None:
-        if self._query is None:
-            self._query = self._built()._query
+        recipe = self._recipe  # None: another thread was faster, as it may be with a manager's
+        if recipe is not None and self._query is None:
+            self._query = self._built(recipe)._query
         self._recipe = None
 
-    def _built(self) -> Any:
-        """The queryset that Django makes of the recipe."""
-        recipe, kind = self._recipe, type(self)
-        assert recipe is not None
+    def _built(self, recipe: Recipe) -> Any:
+        """The queryset that Django makes of its recipe."""
+        kind = type(self)
         built = kind.__new__(kind)
         if self._query is not None:
             built.__dict__.update(self.__dict__, _recipe=None, _result_cache=None)
@@ -201,19 +202,19 @@ class LazyQuerySet(QuerySet[M]):
         return found[0] if found else super().aggregate(*args, **kwargs)
 
     def get(self, *args: Any, **kwargs: Any) -> M:
-        if self._recipe is None or type(self).filter is not LazyQuerySet.filter:
+        if self._recipe is None or not _may_ask(type(self)):
             return super().get(*args, **kwargs)
         return get(self, args, kwargs)  # type: ignore[no-any-return]
 
     def first(self) -> M | None:
-        if self._recipe is None or self._result_cache is not None:
+        if self._recipe is None or self._result_cache is not None or not _may_ask(type(self)):
             return super().first()
         for found in self._one():
             return found  # type: ignore[no-any-return]
         return None
 
     def last(self) -> M | None:
-        if self._recipe is None or self._result_cache is not None:
+        if self._recipe is None or self._result_cache is not None or not _may_ask(type(self)):
             return super().last()
         for found in self._last():
             return found  # type: ignore[no-any-return]
@@ -229,14 +230,15 @@ class LazyQuerySet(QuerySet[M]):
 
     def _by(self, fields: tuple[Any, ...]) -> Any:
         """What `earliest` and `latest` order by; None: Django must say."""
-        if self._recipe is None or type(self).get is not LazyQuerySet.get:
+        if self._recipe is None or not _may_ask(type(self)):
             return None
         by = fields or self.model._meta.get_latest_by
         return (by,) if isinstance(by, str) else by
 
     def in_bulk(self, id_list: Any = None, *, field_name: Any = "pk") -> dict[Any, M]:
         kinds = (list, tuple, set, frozenset)
-        known = self._recipe is not None and self._iterable_class is ModelIterable
+        own = self._recipe is not None and self._iterable_class is ModelIterable
+        known = own and _may_ask(type(self))
         if id_list is None and known:
             found = self._keyed(field_name)
         elif known and type(id_list) in kinds and 0 < len(id_list) <= recipes.MOST_IN_A_LIST:
@@ -280,6 +282,15 @@ class LazyQuerySet(QuerySet[M]):
         return clone
 
 
+@functools.cache
+def _may_ask(kind: type[Any]) -> bool:
+    """Is what Django's get(), first() and the like evaluate the same each time? They go through
+    methods of the queryset, and somebody's own may say another thing, or evaluate one themselves.
+    """
+    through = ("__getitem__", "__iter__", "__len__", "filter", "get", "order_by", "reverse")
+    return all(getattr(kind, name) is getattr(LazyQuerySet, name) for name in through)
+
+
 def mark_in(queryset: Any) -> Mark | None:
     """The mark of a queryset's query, which need not be built for that."""
     return mark_of(queryset.query) if queryset._recipe is None else queryset._recipe[0].mark
@@ -287,10 +298,12 @@ def mark_in(queryset: Any) -> Mark | None:
 
 def get(queryset: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What get() of a queryset with a recipe gives or raises."""
-    found = None
-    if len(kwargs) == 1 and not args:  # most calls are such, and need no queryset
+    found, its = None, queryset._recipe
+    # Most calls are such, and need no queryset. A manager's may lose its recipe at any moment, to
+    # another thread.
+    if len(kwargs) == 1 and not args and its is not None:
         ((lookup, value),) = kwargs.items()
-        shape, values = queryset._recipe
+        shape, values = its
         few = shape.quick.get(("_few", lookup, type(value)))
         if few is not None and not few[0].has_prefetches:
             recipe = few[0], (*values, value)
@@ -321,10 +334,12 @@ def _absent(model: Any) -> Exception:
     )
 
 
-def _learn(queryset: Any, key: Any, call: Call, known: steps.Method, args: Any, kwargs: Any) -> Any:
+def _learn(
+    queryset: Any, recipe: Recipe, key: Any, call: Call, known: steps.Method, args: Any, kwargs: Any
+) -> Any:
     """Lets Django make the call, for the first time of its kind."""
-    shape, values = queryset._recipe
-    plain = queryset._built()
+    shape, values = recipe
+    plain = queryset._built(recipe)
     query = plain.query
     result = known.method(plain, *args, **kwargs)
     recipes.note_shape()

@@ -16,6 +16,8 @@ from __future__ import annotations
 import threading
 from asyncio import _get_running_loop
 from collections.abc import Callable
+from datetime import timedelta
+from datetime import timezone as tzinfo
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final
@@ -23,6 +25,7 @@ from typing import Any, Final
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import QuerySet
 from django.db.models.signals import post_init, pre_init
+from django.utils import timezone
 
 from zoocache import codec, local, notices, sites, store
 from zoocache.cacheable import computing, look_up, look_up_copy
@@ -183,6 +186,9 @@ _FILLED: Final = {ROWS: filler_of, AGGREGATES: filler_of_aggregates}
 # Where a plan would stand if Django alone can answer.
 _UNPLANNED: Final = None
 
+# Where nobody lives.
+_ELSEWHERE: Final = tzinfo(timedelta(hours=13, minutes=37))
+
 
 def find(question: Question, recipe: Recipe, alias: str) -> Any:
     """The answer, from the cache; None if it is not there, or only Django can tell.
@@ -238,7 +244,8 @@ def whole(queryset: Any, alias: str, fetch: Callable[[], None]) -> list[Any] | N
     lookups = queryset._prefetch_related_lookups
     try:
         graph = graphs.freeze(queryset._result_cache, lookups, alias)
-        good = graphs.same(graph, graphs.freeze(graphs.thaw(graph), lookups, alias))
+        good = graphs.is_steady(queryset.model, lookups)
+        good = good and graphs.same(graph, graphs.freeze(graphs.thaw(graph), lookups, alias))
     except graphs.Unlike:
         good = False
     if good:
@@ -332,7 +339,7 @@ def ask(question: Question, queryset: Any, alias: str) -> Any:
     recipe: Recipe = queryset._recipe
     shape, values = recipe
     plans = shape.plans_of(question.name)
-    built = queryset._built()
+    built = queryset._built(recipe)
 
     def decide(named: Named) -> bytes | None:
         if alias not in plans:
@@ -360,9 +367,22 @@ def _plan(recipe: Recipe, question: Question, named: Named, built: Any) -> Plan 
     make = _FILLED.get(question)
     filler = None if make is None else make(named.compiler, built)
     cacheable = named.footprint(named.sql, named.params).cacheable
-    if not cacheable or (make is not None and filler is None):
+    if not cacheable or (make is not None and filler is None) or _is_zoned(named):
         return _UNPLANNED
     return Plan(recipe, named, question, built.query.zoocache.ttl, filler)
+
+
+def _is_zoned(named: Named) -> bool:
+    """Is it another SELECT in another time zone? A recipe does not say in which one it is asked.
+
+    The day of a datetime may be ordered by, say, also where only the model's Meta tells.
+    """
+    compiler = named.compiler
+    query, like = compiler.query.clone(), (compiler.using, compiler.connection)
+    again = query.get_compiler(*like, elide_empty=compiler.elide_empty)
+    with timezone.override(_ELSEWHERE):
+        sql, params = again.as_sql()
+    return bool(sql != named.sql or tuple(params) != tuple(named.params))
 
 
 def _is_good(plan: Plan, named: Named, answer: list[Any]) -> bool:

@@ -335,9 +335,9 @@ def take_aggregates(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | Non
         taken = take_names(given, options)
         if taken is None:
             return None
-        # Some options are parameters: 1 is not True.
-        kinds = tuple(map(type, options.values()))
-        structure.append((name, type(value), given, tuple(options.items()), kinds))
+        # Numbers are parameters: 1 is not True, 0.0 is not -0.0.
+        shown = tuple(map(repr, (*given, *options.values())))
+        structure.append((name, type(value), given, tuple(options.items()), shown))
     return tuple(structure), ()
 
 

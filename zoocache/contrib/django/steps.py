@@ -66,7 +66,7 @@ def growing(name: str, method: Callable[..., Any], take: Any, learn: Callable[..
         key = name, call[0]
         child = shape.children.get(key, _UNKNOWN)
         if child is _UNKNOWN:
-            return learn(queryset, key, call, known, args, kwargs)
+            return learn(queryset, recipe, key, call, known, args, kwargs)
         if child is None:
             return method(queryset, *args, **kwargs)
         if known.of_conditions and len(kwargs) == 1 and not args:
