@@ -916,6 +916,13 @@ class TestQuerysets:
             Product.cached.count()
             assert async_to_sync(work)() == ([2, 3, 4], "p2", 4, True)
 
+    def test_in_bulk_of_more_than_one_query(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(connections["default"].features), "max_query_params", 2)
+        for _ in range(3):
+            assert [*Product.cached.order_by("pk").in_bulk([4, 3, 2, 1])] == [
+                *Product.objects.order_by("pk").in_bulk([4, 3, 2, 1])
+            ]
+
     def test_a_long_chain(self) -> None:
         for _ in range(3):
             queryset = Product.cached.order_by("pk")

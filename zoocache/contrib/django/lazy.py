@@ -236,14 +236,14 @@ class LazyQuerySet(QuerySet[M]):
         return (by,) if isinstance(by, str) else by
 
     def in_bulk(self, id_list: Any = None, *, field_name: Any = "pk") -> dict[Any, M]:
-        kinds = (list, tuple, set, frozenset)
+        kinds, found = (list, tuple, set, frozenset), None
         own = self._recipe is not None and self._iterable_class is ModelIterable
         known = own and _may_ask(type(self))
         if id_list is None and known:
             found = self._keyed(field_name)
         elif known and type(id_list) in kinds and 0 < len(id_list) <= recipes.MOST_IN_A_LIST:
             found = self._bulk(**{f"{field_name}__in": tuple(id_list)})
-        else:
+        if found is None:
             return super().in_bulk(id_list, field_name=field_name)
         return {getattr(one, field_name): one for one in found}
 

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from django.db import connections
 from django.db.models import QuerySet
 
 from zoocache.contrib.django import lookups, recipes
@@ -161,8 +162,13 @@ def _keyed(queryset: Any, field_name: str) -> Any:
 
 
 def _bulk(queryset: Any, **condition: tuple[Any, ...]) -> Any:
-    """As `in_bulk` finds some keys, which are given as to `filter`: `pk__in=keys`."""
+    """As `in_bulk` finds some keys, which are given as to `filter`: `pk__in=keys`. None if it
+    evaluates more than one queryset for them."""
     ((lookup, keys),) = condition.items()
+    most = connections[queryset.db].features.max_query_params
+    columns = len(getattr(queryset.model._meta, "pk_fields", "1"))  # from Django 5.2 on
+    if most and len(keys) * columns > most:
+        return None
     return evaluated(QuerySet.in_bulk, queryset, keys, field_name=lookup.removesuffix("__in"))
 
 
