@@ -918,6 +918,8 @@ class TestQuerysets:
 
     def test_in_bulk_of_more_than_one_query(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(type(connections["default"].features), "max_query_params", 2)
+        # From Django 6.1 on.
+        monkeypatch.setattr(connections["default"].ops, "bulk_batch_size", lambda *args: 2)
         for _ in range(3):
             assert [*Product.cached.order_by("pk").in_bulk([4, 3, 2, 1])] == [
                 *Product.objects.order_by("pk").in_bulk([4, 3, 2, 1])

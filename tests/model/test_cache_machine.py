@@ -80,19 +80,21 @@ class CacheMachine(RuleBasedStateMachine):
     def clock_of(self, deps: set[object]) -> int:
         return max([self.root, *(self.clocks.get(dep, 0) for dep in deps)])
 
-    def look(self, key: object) -> Entry | None:
-        """The model's get."""
+    def judge(self, key: object) -> str:
         entry = self.entries.get(key)
         if entry is None:
-            why = "absent"
-        elif entry.stamp < self.clock_of(entry.deps | {key_tag(key)}):
-            why = "stale"
-        elif entry.expiry is not None and entry.expiry <= self.now:
-            why = "expired"
-        else:
-            why = "hits"
+            return "absent"
+        if entry.stamp < self.clock_of(entry.deps | {key_tag(key)}):
+            return "stale"
+        if entry.expiry is not None and entry.expiry <= self.now:
+            return "expired"
+        return "hits"
+
+    def look(self, key: object) -> Entry | None:
+        """The model's get."""
+        why = self.judge(key)
         self.counts[why] += 1
-        return entry if why == "hits" else None
+        return self.entries[key] if why == "hits" else None
 
     @rule(key=keys, value=values, tags=tag_lists, ttl=ttls)
     def set(self, key, value, tags, ttl):
@@ -158,7 +160,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def delete(self, key):
-        assert self.cache.delete(key) is (key in self.entries)
+        assert self.cache.delete(key) is (self.judge(key) == "hits")
         self.entries.pop(key, None)
         self.clocks[key_tag(key)] = self.cache.stamp()
 

@@ -17,7 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from specification import EVERYTHING, FINISHED, OWN, Entry, Key, Note, Op, State, Step, lives
+from specification import EVERYTHING, FINISHED, OWN, Entry, Key, Note, Op, State, Step, lived
 
 
 class Phase(NamedTuple):
@@ -167,7 +167,7 @@ def normal(config: Config) -> Config:
     """
     state, progress = config
     entry = state.entry
-    if entry is not None and entry.deps is not None and not lives(state, entry):
+    if entry is not None and entry.deps is not None and not lived(state, entry):
         entry = entry._replace(deps=None)
     held = [] if entry is None else [entry.stamp]
     for _, _, note in progress:

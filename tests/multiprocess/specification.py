@@ -59,7 +59,7 @@ class Entry(NamedTuple):
     value: int
     stamp: int
     deps: tuple[int, ...] | None
-    """None: it is dead."""
+    """None: it is dead, and was so before its key was deleted."""
     explicit: bool
     """Set, not filled: newer than a fill of the same stamp."""
 
@@ -88,6 +88,13 @@ def lives(state: State, entry: Entry | None) -> bool:
     if entry is None or entry.deps is None:
         return False
     return is_fresh(state, entry.stamp, entry.deps)
+
+
+def lived(state: State, entry: Entry | None) -> bool:
+    """Did it live but for a delete of its key?"""
+    if entry is None or entry.deps is None:
+        return False
+    return is_fresh(state, entry.stamp, tuple(dep for dep in entry.deps if dep != OWN))
 
 
 def is_fresh(state: State, stamp: int | None, deps: tuple[int, ...]) -> bool:
@@ -262,11 +269,14 @@ class Key:
             entry = state.entry
             is_dead = entry is not None and entry.stamp < state.raised[OWN]
             removed = (state._replace(entry=None), FINISHED)
-            left = entry is not None and entry.value == note.value and not self.evicts
             if op.killed or op.result is None:
                 return (removed if is_dead else (state, FINISHED),)
+            was_live = is_dead and lived(state, entry)
             if op.result:
-                return (removed,) if is_dead else ()
+                return (removed,) if was_live else ()
+            if is_dead and not was_live:
+                return (removed,)
+            left = entry is not None and entry.value == note.value and not self.evicts
             return () if left else ((state, FINISHED),)  # somebody else took it, or replaced it
 
         return [tick, raise_own, remove]

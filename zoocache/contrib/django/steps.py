@@ -11,7 +11,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from django.db import connections
 from django.db.models import QuerySet
 
 from zoocache.contrib.django import lookups, recipes
@@ -165,11 +164,9 @@ def _bulk(queryset: Any, **condition: tuple[Any, ...]) -> Any:
     """As `in_bulk` finds some keys, which are given as to `filter`: `pk__in=keys`. None if it
     evaluates more than one queryset for them."""
     ((lookup, keys),) = condition.items()
-    most = connections[queryset.db].features.max_query_params
-    columns = len(getattr(queryset.model._meta, "pk_fields", "1"))  # from Django 5.2 on
-    if most and len(keys) * columns > most:
-        return None
-    return evaluated(QuerySet.in_bulk, queryset, keys, field_name=lookup.removesuffix("__in"))
+    found = evaluated(QuerySet.in_bulk, queryset, keys, field_name=lookup.removesuffix("__in"))
+    asked = getattr(found.query.where.children[-1], "rhs", ())
+    return found if len(asked) == len(keys) else None
 
 
 def _limited(queryset: Any, start: int | None, stop: int | None) -> Any:
