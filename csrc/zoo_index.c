@@ -66,15 +66,22 @@ static uint64_t word_of(uint64_t key_hash, unsigned log, zoo_pos pos)
 
 enum match { MATCH_YES, MATCH_OTHER, MATCH_DEAD };
 
-/* Is the record of a word this key's? Decided on a verified copy only. */
+/*
+ * Is the record of a word this key's? Decided on a verified copy only. *live, if it is
+ * asked for: might it be served, but for a raise of the key's own tag?
+ */
 static enum match match(zoo_seg *seg, uint64_t word, const char *key, size_t key_len,
-                        uint64_t *stamp)
+                        uint64_t *stamp, bool *live)
 {
     struct zoo_hit hit;
     if (zoo_log_open(seg, word, &hit) != ZOO_OK)
         return MATCH_DEAD;
     bool same = zoo_rec_is(hit.rec, key, key_len);
+    uint64_t expiry = zoo_rec_expiry(hit.rec);
     *stamp = hit.rec->stamp & ZOO_CLOCK_MASK;
+    if (live != NULL)
+        *live = zoo_tag_was_fresh(seg, *stamp, zoo_rec_deps(hit.rec), zoo_rec_n_deps(hit.rec)) &&
+                (expiry == 0 || expiry > zoo_hlc_now_ms(seg));
     zoo_log_close(&hit);
     return same ? MATCH_YES : MATCH_OTHER;
 }
@@ -240,7 +247,7 @@ bool zoo_index_bury(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key
     for (unsigned i = 0; i < ZOO_WAYS;) {
         uint64_t word = zoo_load_acquire(bucket + i); /* E2/A */
         enum match found = zoo_index_may_hold(word, key_hash)
-                               ? match(seg, word, key, key_len, &stamp)
+                               ? match(seg, word, key, key_len, &stamp, NULL)
                                : MATCH_OTHER;
         if (found == MATCH_YES)
             return false;
@@ -285,7 +292,7 @@ static enum step look_around(zoo_seg *seg, zoo_word *bucket, unsigned own, uint6
                 zoo_cpu_relax();
             return STEP_RESTART;
         } else {
-            switch (match(seg, word, zoo_rec_key(rec), rec->key_len, &stamp)) {
+            switch (match(seg, word, zoo_rec_key(rec), rec->key_len, &stamp, NULL)) {
             case MATCH_OTHER:
                 i++;
                 break;
@@ -381,27 +388,12 @@ int zoo_index_put(zoo_seg *seg, uint64_t key_hash, const struct zoo_rec *rec, un
     return ZOO_CROWDED;
 }
 
-/* The same, of one that is to be removed: might it have been served until then? */
-static enum match match_live(zoo_seg *seg, uint64_t word, const char *key, size_t key_len,
-                             uint64_t *stamp, bool *live)
-{
-    struct zoo_hit hit;
-    if (zoo_log_open(seg, word, &hit) != ZOO_OK)
-        return MATCH_DEAD;
-    bool same = zoo_rec_is(hit.rec, key, key_len);
-    uint64_t expiry = zoo_rec_expiry(hit.rec);
-    *stamp = hit.rec->stamp & ZOO_CLOCK_MASK;
-    *live = zoo_tag_was_fresh(seg, *stamp, zoo_rec_deps(hit.rec), zoo_rec_n_deps(hit.rec)) &&
-            (expiry == 0 || expiry > zoo_hlc_now_ms(seg));
-    zoo_log_close(&hit);
-    return same ? MATCH_YES : MATCH_OTHER;
-}
-
 /*
  * Removes what a raise of the key's own tag has made stale; true if it might have
- * been served until then: of many who remove it at a time, one is told so. A record that is newer
- * than the raise stays: it was stored by whoever saw the key gone, and an add has told its caller
- * so. Kills the dead words of the fingerprint on the way: invariant 2.
+ * been served until then: of many who remove it at a time, one is told so. A record
+ * that is newer than the raise stays: it was stored by whoever saw the key gone, and
+ * an add has told its caller so. Kills the dead words of the fingerprint on the way:
+ * invariant 2.
  */
 bool zoo_index_remove(zoo_seg *seg, uint64_t key_hash, const char *key, size_t key_len)
 {
@@ -415,7 +407,7 @@ bool zoo_index_remove(zoo_seg *seg, uint64_t key_hash, const char *key, size_t k
             i++;
             continue;
         }
-        enum match found = match_live(seg, word, key, key_len, &stamp, &live);
+        enum match found = match(seg, word, key, key_len, &stamp, &live);
         if (found == MATCH_OTHER || (found == MATCH_YES && stamp >= clock)) {
             i++;
             continue;

@@ -66,6 +66,17 @@ static inline void free_object(PyObject *self)
     Py_DECREF(type);
 }
 
+/* Names of attributes, to be let go one by one. False: it raised, and the rest is NULL. */
+static inline bool intern_names(PyObject **names, const char *const *texts, int n)
+{
+    for (int i = 0; i < n; i++) {
+        names[i] = PyUnicode_InternFromString(texts[i]);
+        if (names[i] == NULL)
+            return false;
+    }
+    return true;
+}
+
 /* zoo_level.c */
 extern PyType_Spec zoo_level_spec, zoo_map_spec, zoo_entry_spec;
 PyObject *zoo_level_map(PyObject *level, PyObject *unused);

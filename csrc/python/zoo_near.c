@@ -275,13 +275,8 @@ static PyObject *near_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     near->memo = types->memo;
     Py_INCREF((PyObject *)near->memo);
-    for (int i = 0; i < NAMES; i++) {
-        near->names[i] = PyUnicode_InternFromString(names[i]);
-        if (near->names[i] == NULL) {
-            Py_DECREF((PyObject *)near);
-            return NULL;
-        }
-    }
+    if (!intern_names(near->names, names, NAMES))
+        Py_CLEAR(near);
     return (PyObject *)near;
 }
 

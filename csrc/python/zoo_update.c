@@ -33,9 +33,20 @@ enum {
     AND,
     NAMES
 };
-static const char *const names[NAMES] = {"values",    "where",    "alias_map", "negated",
-                                         "connector", "children", "lhs",       "rhs",
-                                         "target",    "alias",    "column",    "AND"};
+static const char *const names[NAMES] = {
+    [VALUES] = "values",
+    [WHERE] = "where",
+    [ALIAS_MAP] = "alias_map",
+    [NEGATED] = "negated",
+    [CONNECTOR] = "connector",
+    [CHILDREN] = "children",
+    [LHS] = "lhs",
+    [RHS] = "rhs",
+    [TARGET] = "target",
+    [ALIAS] = "alias",
+    [COLUMN] = "column",
+    [AND] = "AND",
+};
 
 struct update {
     PyObject_HEAD PyObject *any; /* the tag that every write has */
@@ -255,16 +266,6 @@ static bool set_columns(struct update *update, PyObject *fields, PyObject *said)
     return true;
 }
 
-static bool set_names(struct update *update)
-{
-    for (int i = 0; i < NAMES; i++) {
-        update->names[i] = PyUnicode_InternFromString(names[i]);
-        if (update->names[i] == NULL)
-            return false;
-    }
-    return true;
-}
-
 /* Update(tag of any write, tag of all rows, primary key's field, class of references to columns,
  * classes of equalities, fields, what is said of each) */
 static PyObject *update_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -285,8 +286,8 @@ static PyObject *update_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     update->reference = reference;
     update->below = PyUnicode_FromFormat("%U:", every);
     update->equalities = PyFrozenSet_New(equalities);
-    if (update->below == NULL || update->equalities == NULL || !set_names(update) ||
-        !set_columns(update, fields, said))
+    if (update->below == NULL || update->equalities == NULL ||
+        !intern_names(update->names, names, NAMES) || !set_columns(update, fields, said))
         Py_CLEAR(update);
     return (PyObject *)update;
 }
