@@ -142,7 +142,7 @@ def _converted(rows: Sequence[Row], converters: Converters, connection: Any) -> 
 def filler_of(compiler: Any, queryset: Any) -> Filler | None:
     """The filler for a compiled query; None where Django must make the result."""
     expressions = [column[0] for column in compiler.select[: compiler.col_count]]
-    if not all(_is_one_column(one) and _is_steady(one) for one in expressions):
+    if not _are_known(expressions):
         return None
     own = _converters(expressions, compiler.connection, own=True)
     kind = queryset._iterable_class
@@ -160,7 +160,7 @@ def filler_of_aggregates(compiler: Any, queryset: Any) -> Filler | None:
     """The same for what `aggregate` returns, in a list."""
     columns = compiler.query.annotation_select
     names, expressions = tuple(columns), list(columns.values())
-    if not all(_is_one_column(one) and _is_steady(one) for one in expressions):
+    if not _are_known(expressions):
         return None
 
     def build(rows: tuple[Row, ...], alias: str) -> list[Any]:
@@ -168,6 +168,11 @@ def filler_of_aggregates(compiler: Any, queryset: Any) -> Filler | None:
 
     own = _converters(expressions, compiler.connection, own=True)
     return Filler(build, (), expressions, own, next(_numbers))
+
+
+def _are_known(expressions: Iterable[Any]) -> bool:
+    """Is each of them one column, converted in the same way each time?"""
+    return all(_is_one_column(one) and _is_steady(one) for one in expressions)
 
 
 def _is_one_column(expression: Any) -> bool:

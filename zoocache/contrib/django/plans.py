@@ -208,7 +208,7 @@ def find(question: Question, recipe: Recipe, alias: str) -> Any:
     if state is None:
         state = _here.states[alias] = state_of(connections[alias])
     digest = state.session.digest()
-    known, memo = plan.near
+    known, memo = plan.near  # which `near` cannot ask for a state that is new, or with receivers
     if known == digest:
         rows = memo.get(values)
         if rows is not None:
